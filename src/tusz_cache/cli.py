@@ -1,0 +1,111 @@
+"""What the commands share: arguments, printing, exit codes."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Protocol
+
+from tusz_cache.errors import EXIT_CODES, CacheError, UsageError, exit_status
+from tusz_cache.progress import Progress
+
+
+class Report(Protocol):
+    """What a command returns."""
+
+    @property
+    def exit_code(self) -> int:
+        """Status of the process."""
+
+    def as_json(self) -> str:
+        """One JSON object."""
+
+    def as_text(self) -> str:
+        """Lines for a person."""
+
+
+def parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser whose help ends with the exit codes."""
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
+    made = argparse.ArgumentParser(
+        prog=f"python -m tusz_cache.{verb}",
+        description=description,
+        epilog=f"exit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else there")
+    made.add_argument("--quiet", action="store_true", help="no progress and no messages")
+    return made
+
+
+def typed(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse report what `convert` raises."""
+
+    def argument(text: str) -> Any:
+        try:
+            return convert(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from error
+
+    return argument
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE; VALUE may be JSON."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(
+            f"{text!r} is not KEY=VALUE", hint="""e.g. --storage-option 'client_kwargs={"region_name": "eu-west-1"}'"""
+        )
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def count_pair(text: str) -> tuple[str, int]:
+    """Read SPLIT=COUNT."""
+    key, value = pair(text)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError(f"{text!r} is not SPLIT=COUNT", hint="e.g. --expect train=4667")
+    return key, value
+
+
+def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:
+    """Do `work`, print its report or the error, return the exit status. Signals stop it gently once, hard twice."""
+    progress = Progress("quiet" if options.quiet else "auto")
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        if progress.stop_signal is not None:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        progress.stop_signal = signum
+        progress.say("stopping: parts in flight are finished; press Ctrl-C again to stop at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        report = work(progress)
+    except CacheError as error:
+        return fail(error, as_json=options.json)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    print(report.as_json() if options.json else report.as_text())  # noqa: T201 - this is the place that prints results
+    return report.exit_code
+
+
+def fail(error: CacheError, *, as_json: bool) -> int:
+    """Print `error` and return its exit status."""
+    status = exit_status(error)
+    if as_json:
+        print(json.dumps({"error": str(error), "kind": type(error).__name__, "hint": error.hint, "exit_code": status}))  # noqa: T201
+    print(f"error: {error}\nhint:  {error.hint}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+def main(module_main: Callable[[Sequence[str] | None], int]) -> None:
+    """Run a command as the process."""
+    sys.exit(module_main(None))

@@ -1,0 +1,91 @@
+"""Committer: one thread that gives whole files their final names, in groups, in the order that durability wants."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tusz_cache.copying.journal import Journal, kept_record
+from tusz_cache.copying.transfer import Transfer
+from tusz_cache.entry import Entry
+from tusz_cache.ssd import Target, publish, sync_files
+
+GROUP = 256  # files; one journal sync for as many as wait
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Files that are durable under their final names, with proof."""
+
+    copied: tuple[tuple[Transfer, Entry], ...] = ()
+    kept: tuple[Entry, ...] = ()
+
+
+class Committer:
+    """Publishes what the engine hands over. Everything is delivered back as `Committed`, or as the error that stopped it."""
+
+    def __init__(self, target: Target, journal: Journal, deliver: Callable[[Committed | BaseException], None]) -> None:
+        self._target, self._journal, self._deliver = target, journal, deliver
+        self._queue: queue.SimpleQueue[Transfer | Entry | None] = queue.SimpleQueue()
+        self._waiting = Committed()  # renamed, but not yet recorded (policy "commit")
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread.start()
+
+    def add(self, item: Transfer | Entry) -> None:
+        """Take over a complete transfer, or an entry with proof whose file lies there already."""
+        self._queue.put(item)
+
+    def close(self) -> None:
+        """Finish what was handed over, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._group():
+                pass
+            self._record(final=True)
+        except BaseException as error:  # noqa: BLE001 - handed to the engine, which raises it
+            self._deliver(error)
+
+    def _group(self) -> bool:
+        """Handle as many files as wait, at least one. Returns False after the last."""
+        items = [self._queue.get()]
+        while items[-1] is not None and len(items) < GROUP:
+            try:
+                items.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        transfers = [item for item in items if isinstance(item, Transfer)]
+        kept = [item for item in items if isinstance(item, Entry)]
+        if kept and self._target.durability.syncs:
+            sync_files([self._target.path(entry.key) for entry in kept])
+        stats = publish(self._target, [(item.partial, self._target.path(item.entry.key)) for item in transfers])
+        copied = [
+            (item, replace(item.entry, proof=item.proof(stat.st_mtime_ns)))
+            for item, stat in zip(transfers, stats, strict=True)
+        ]
+        self._waiting = Committed(self._waiting.copied + tuple(copied), self._waiting.kept + tuple(kept))
+        self._record(final=False)
+        return items[-1] is not None
+
+    def _record(self, *, final: bool) -> None:
+        """Write the records of what survives by now, and deliver it."""
+        waiting, policy = self._waiting, self._target.durability
+        if not waiting.copied and not waiting.kept:
+            return
+        if policy.commit is not None:
+            if not final and sum(entry.size for _, entry in waiting.copied) < policy.every_bytes:
+                return
+            policy.commit()
+        records = [_done_record(item, entry) for item, entry in waiting.copied]
+        self._journal.record([*records, *(kept_record(entry) for entry in waiting.kept)], sync=True)
+        self._waiting = Committed()
+        self._deliver(waiting)
+
+
+def _done_record(item: Transfer, entry: Entry) -> list[Any]:
+    proof = entry.proof
+    assert proof is not None
+    return ["done", item.number, proof.crc64nvme, proof.verified, proof.mtime_ns, list(proof.part_crcs)]

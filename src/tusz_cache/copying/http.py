@@ -1,0 +1,221 @@
+"""One ranged GET over a kept connection, read into the caller's buffer, every line of the answer checked.
+
+The standard library's client and no more: 0.97 of what a raw socket does on the machine of docs/measurements.md.
+"""
+
+import functools
+import http.client
+import re
+import ssl
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from tusz_cache.checksum import NOTHING, Expectation, expectation
+from tusz_cache.entry import Entry
+from tusz_cache.errors import BadResponse, Forbidden, SourceChanged, Stalled, Throttled, TransferError
+from tusz_cache.stores.base import HttpFetch
+
+SLOWEST = 1024  # bytes per second over the stall timeout; below that a connection counts as stalled
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
+_EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed"}
+_AGAIN = "run the same command again: finished parts are kept"
+
+_thread = threading.local()
+
+
+@dataclass(slots=True)
+class HttpStream:
+    """The body of a good answer. Not thread-safe."""
+
+    response: http.client.HTTPResponse
+    key: str
+    left: int  # bytes to come
+    stall: float  # seconds
+    expectation: Expectation  # from the answer's headers; NOTHING for a part of an object
+    _window_began: float = 0.0
+    _window_bytes: int = 0
+
+    def readinto(self, view: memoryview) -> int:
+        """Read at least one byte into `view`. Raises Stalled, BadResponse."""
+        view = view[: self.left]
+        try:
+            # readinto1 returns what one recv brought, so that a trickle shows; chunked bodies have no such method
+            count = self.response.readinto(view) if self.response.chunked else self.response.fp.readinto1(view)
+        except (OSError, http.client.HTTPException) as error:
+            _broken(error, self.key, self.stall)
+        if not count:
+            raise BadResponse(f"{self.key!r}: the body ended {self.left} bytes early", hint=_AGAIN)
+        self.left -= count
+        self._watch(count)
+        return count
+
+    def _watch(self, count: int) -> None:
+        now = time.monotonic()
+        self._window_bytes += count
+        if not self._window_began:
+            self._window_began = now
+        elif now - self._window_began > self.stall:
+            if self._window_bytes < SLOWEST * self.stall:
+                raise Stalled(f"{self.key!r}: {self._window_bytes} bytes came in {self.stall:.0f} s", hint=_AGAIN)
+            self._window_began, self._window_bytes = now, 0
+
+    def finish(self) -> None:
+        """Raise BadResponse if more follows; else make the connection ready for the next request."""
+        if self.response.chunked or self.response.length is None:
+            try:
+                surplus = self.response.read(1)
+            except (OSError, http.client.HTTPException) as error:
+                _broken(error, self.key, self.stall)
+            if surplus:
+                raise BadResponse(f"{self.key!r}: the body is longer than the object", hint=_AGAIN)
+            return
+        self.response.length = 0  # we read behind its back
+        self.response.read()
+
+
+def get(fetch: HttpFetch, entry: Entry, start: int, length: int, stall: float) -> HttpStream:
+    """Ask for bytes [start, start + length) of `entry`, pinned to its version.
+
+    Raises: SourceChanged if it is another version now; Forbidden, Throttled, Stalled, BadResponse, TransferError.
+    """
+    whole = length == entry.size
+    headers = {"Accept-Encoding": "identity", **dict(fetch.headers)}
+    if not whole:
+        headers["Range"] = f"bytes={start}-{start + length - 1}"
+    if entry.etag and fetch.mark == "etag" and not entry.etag.startswith("W/"):
+        headers["If-Match"] = f'"{entry.etag}"'
+    response = _request(fetch, headers, entry.key, stall)
+    if response.status not in {200, 206}:
+        _refused(response, entry)
+    _check(response, fetch, entry, start, length)
+    facts = {name.lower(): value for name, value in response.getheaders()}
+    expected = expectation(entry.etag, facts) if whole and fetch.is_s3 else NOTHING
+    return HttpStream(response, entry.key, length, stall, expected)
+
+
+def _check(response: http.client.HTTPResponse, fetch: HttpFetch, entry: Entry, start: int, length: int) -> None:
+    """Raise unless the answer is exactly the bytes asked for, of the version asked for."""
+    if entry.etag is not None:
+        mark = response.getheader(fetch.mark)
+        if mark is None:
+            raise BadResponse(f"{entry.key!r}: the answer names no version ({fetch.mark} is missing)", hint=_AGAIN)
+        if mark.strip('"') != entry.etag:
+            _changed(entry)
+    announced = response.getheader("Content-Range")
+    if announced is not None:
+        # some servers send it with status 200, and mean it
+        match = _CONTENT_RANGE.fullmatch(announced.strip())
+        wanted = (start, start + length - 1, entry.size)
+        if match is None or (int(match[1]), int(match[2])) != wanted[:2] or match[3] not in {"*", str(entry.size)}:
+            raise BadResponse(
+                f"{entry.key!r}: asked for bytes {wanted[0]}-{wanted[1]}/{wanted[2]}, got {announced}", hint=_AGAIN
+            )
+    elif length != entry.size:
+        raise BadResponse(
+            f"{entry.key!r}: the server ignores ranges and sends the whole object",
+            hint=f"fetch files whole: --part-size {entry.size}",
+        )
+    if response.length is not None and response.length != length:
+        raise BadResponse(f"{entry.key!r}: {response.length} bytes announced instead of {length}", hint=_AGAIN)
+
+
+def _changed(entry: Entry) -> NoReturn:
+    raise SourceChanged(
+        f"{entry.key!r} was changed at the source after it was listed", hint="run again: the plan is made anew"
+    )
+
+
+def _refused(response: http.client.HTTPResponse, entry: Entry) -> NoReturn:
+    body = response.read(4096)
+    found = _CODE.search(body)
+    code = found[1].decode(errors="replace") if found else ""
+    said = f"{response.status} {code or response.reason}"
+    if response.status in {404, 410, 412, 416} and code not in {"NoSuchBucket"}:
+        _changed(entry)
+    if response.status == 403 or code in _EXPIRED:
+        hint = "the object may be archived or denied: check s3:GetObject and its storage class; expired credentials need renewal"
+        raise Forbidden(f"{entry.key!r}: {said}", hint=hint)
+    if response.status in {429, 503} or code in {"SlowDown", "TooManyRequests"}:
+        raise Throttled(f"{entry.key!r}: {said}", hint="the store limits requests: lower --workers, or run again later")
+    error = TransferError(f"{entry.key!r}: {said}", hint=_AGAIN)
+    raise error
+
+
+def _broken(error: Exception, key: str, stall: float) -> NoReturn:
+    drop_connections()
+    if isinstance(error, TimeoutError):
+        raise Stalled(f"{key!r}: no byte came for {stall:.0f} s", hint=_AGAIN) from error
+    raise TransferError(f"{key!r}: connection lost: {error or type(error).__name__}", hint=_AGAIN) from error
+
+
+def _request(fetch: HttpFetch, headers: dict[str, str], key: str, stall: float) -> http.client.HTTPResponse:
+    url = urlsplit(fetch.url)
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    for attempt in (1, 2):
+        connection, fresh = _connection(url.scheme, url.netloc, fetch, stall)
+        try:
+            connection.request(
+                "GET",
+                path if not _proxy(url.scheme, url.netloc) or url.scheme == "https" else fetch.url,
+                headers=headers,
+            )
+            return connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+            drop_connections()
+            if fresh or attempt == 2:  # a kept connection may have been closed while idle; a fresh one may not
+                _broken(error, key, stall)
+        except (OSError, http.client.HTTPException) as error:
+            _broken(error, key, stall)
+    raise AssertionError
+
+
+def _connection(scheme: str, netloc: str, fetch: HttpFetch, stall: float) -> tuple[http.client.HTTPConnection, bool]:
+    """Return this thread's connection to the host, and whether it is fresh."""
+    held: dict[tuple[str, str], http.client.HTTPConnection] | None = getattr(_thread, "connections", None)
+    if held is None:
+        held = _thread.connections = {}
+    if (connection := held.get((scheme, netloc))) is not None:
+        return connection, False
+    proxy = _proxy(scheme, netloc)
+    host = proxy or netloc
+    if scheme == "https":
+        context = _tls(fetch.cafile, fetch.verify)
+        connection = http.client.HTTPSConnection(host, timeout=stall, context=context)
+        if proxy:
+            connection.set_tunnel(netloc)
+    else:
+        connection = http.client.HTTPConnection(host, timeout=stall)
+    held[scheme, netloc] = connection
+    return connection, True
+
+
+def drop_connections() -> None:
+    """Close this thread's connections: after an error their state is unknown."""
+    held: dict[tuple[str, str], http.client.HTTPConnection] = getattr(_thread, "connections", {})
+    for connection in held.values():
+        connection.close()
+    held.clear()
+
+
+@functools.cache
+def _tls(cafile: str | None, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=cafile)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@functools.cache
+def _proxy(scheme: str, netloc: str) -> str | None:
+    """Return host:port of the proxy that the environment names for this host, if any."""
+    host = netloc.rpartition("@")[2].partition(":")[0]
+    if urllib.request.proxy_bypass(host):
+        return None
+    proxy = urllib.request.getproxies().get(scheme)
+    return urlsplit(proxy).netloc or None if proxy else None

@@ -1,0 +1,146 @@
+"""Journal: an append-only record of what a run has done, from which the next one goes on.
+
+One line a record: CRC-32C of the rest in hex, a space, a JSON array. Reading stops at the first line whose CRC is wrong, so
+a torn tail costs the records after it and nothing else.
+
+    ["file", n, key, size, etag, part_size]           file number n is being fetched in parts of part_size bytes
+    ["part", n, index, length, crc64nvme]             a hint: re-read before it is believed, so it need not be synced
+    ["done", n, crc64nvme, level, mtime_ns, [crcs]]   the file lies durable under its final name; synced before it counts
+    ["kept", key, size, etag, crc64nvme, level, mtime_ns, part_size, [crcs]]   likewise, for a file that was already there
+    ["gone", key]                                     we deleted it
+"""
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from awscrt.checksums import crc32c
+
+from tusz_cache.entry import Entry, Proof
+from tusz_cache.ssd import Appender, Target
+
+NAME = "journal"
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A file that was being fetched when the journal ended."""
+
+    number: int
+    entry: Entry
+    part_size: int
+    parts: dict[int, tuple[int, int]] = field(default_factory=dict)  # index -> (length, crc64nvme), claimed
+
+
+@dataclass(slots=True)
+class Replay:
+    """What a journal says."""
+
+    done: dict[str, Entry] = field(default_factory=dict)  # durable files, with proof
+    open: dict[str, OpenFile] = field(default_factory=dict)  # unfinished ones
+    started: set[str] = field(default_factory=set)  # every key that a run began to write
+    gone: set[str] = field(default_factory=set)  # keys that we deleted
+    files: int = 0  # numbers given away
+    good_bytes: int = 0  # length of the part that can be read
+
+
+def line(record: Sequence[Any]) -> bytes:
+    """Return the journal line of `record`."""
+    body = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (crc32c(body), body)
+
+
+def replay(data: bytes) -> Replay:
+    """Read a journal as far as it is whole. Pure."""
+    state = Replay()
+    numbered: dict[int, OpenFile] = {}
+    for raw in data.splitlines(keepends=True):
+        record = _parse(raw)
+        if record is None:
+            break
+        _apply(record, state, numbered)
+        state.good_bytes += len(raw)
+    return state
+
+
+def _parse(raw: bytes) -> list[Any] | None:
+    crc, _, body = raw.removesuffix(b"\n").partition(b" ")
+    if not raw.endswith(b"\n") or crc != b"%08x" % crc32c(body):
+        return None
+    record: list[Any] = json.loads(body)
+    return record
+
+
+def _apply(record: list[Any], state: Replay, numbered: dict[int, OpenFile]) -> None:
+    match record:
+        case ["file", number, key, size, etag, part_size]:
+            file = numbered[number] = state.open[key] = OpenFile(number, Entry(key, size, etag), part_size)
+            state.files = max(state.files, number + 1)
+            _appears(key, state)
+        case ["part", number, index, length, crc]:
+            numbered[number].parts[index] = (length, crc)
+        case ["done", number, crc, level, mtime_ns, crcs]:
+            file = numbered.pop(number)
+            entry = file.entry
+            state.open.pop(entry.key, None)
+            proof = Proof(crc, level, mtime_ns, file.part_size if crcs else 0, tuple(crcs))
+            state.done[entry.key] = Entry(entry.key, entry.size, entry.etag, proof)
+        case ["kept", key, size, etag, crc, level, mtime_ns, part_size, crcs]:
+            _appears(key, state)
+            state.done[key] = Entry(key, size, etag, Proof(crc, level, mtime_ns, part_size, tuple(crcs)))
+        case ["gone", key]:
+            state.done.pop(key, None)
+            state.open.pop(key, None)
+            state.started.discard(key)
+            state.gone.add(key)
+
+
+def _appears(key: str, state: Replay) -> None:
+    state.started.add(key)
+    state.gone.discard(key)
+
+
+class Journal:
+    """The journal being written. Thread-safe."""
+
+    def __init__(self, target: Target, state: Replay, name: str = NAME) -> None:
+        """Go on after the whole part of the journal that `state` was read from. Raises TargetError, NoSpace."""
+        self._file = Appender(target, target.meta / name, keep_bytes=state.good_bytes)
+        self._lock = threading.Lock()
+        self._next = state.files
+
+    def number(self) -> int:
+        """Return a fresh file number."""
+        self._next += 1
+        return self._next - 1
+
+    def record(self, records: Iterable[Sequence[Any]], *, sync: bool = False) -> None:
+        """Append `records`; with `sync` they survive power loss when this returns."""
+        data = b"".join(line(record) for record in records)
+        with self._lock:
+            self._file.append(data)
+            if sync:
+                self._file.sync()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def kept_record(entry: Entry) -> list[Any]:
+    """Return the record that says `entry`, which carries a proof, lies there already."""
+    proof = entry.proof
+    assert proof is not None
+    return [
+        "kept",
+        entry.key,
+        entry.size,
+        entry.etag,
+        proof.crc64nvme,
+        proof.verified,
+        proof.mtime_ns,
+        proof.part_size,
+        list(proof.part_crcs),
+    ]

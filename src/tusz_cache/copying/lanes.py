@@ -1,0 +1,249 @@
+"""Lanes: one part of one object from the source into its place in a partial file, with its checksum on the way.
+
+Three lanes (docs/design.md): HTTP for whatever signs URLs, local files, and fsspec's `cat_file` for the rest. Each thread
+has one buffer and its own connections. Nothing here decides about retries.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tusz_cache.checksum import NOTHING, Algorithm, Expectation, crc64nvme, hasher
+from tusz_cache.copying.http import drop_connections, get
+from tusz_cache.entry import Entry
+from tusz_cache.errors import BadResponse, CacheError, SourceChanged
+from tusz_cache.ssd import open_existing, open_partial, write_at
+from tusz_cache.ssd import translated as target_errors
+from tusz_cache.stores.base import Fetch, GenericFetch, HttpFetch, LocalFetch
+from tusz_cache.stores.foreign import translated
+from tusz_cache.stores.local import mark_of
+
+BUFFER = 1024**2  # bytes; larger ones leave the CPU's cache, smaller ones cost system calls
+BLOCK = 8 * 1024**2  # bytes; one write to a volume that wants large ones, one request of the generic lane
+
+_thread = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An order: fetch bytes [start, start + length) of an entry into a partial file."""
+
+    ticket: int  # the engine's name for the order
+    entry: Entry
+    fetch: Fetch
+    partial: Path
+    start: int
+    length: int
+    algorithm: Algorithm | None = None  # a second checksum, beside crc64nvme
+    create: bool = False  # make the partial file (one part is the whole file)
+    preallocate: bool = True
+    stall: float = 30.0  # seconds without progress
+    pace: float | None = None  # bytes per second
+    block: int = BUFFER  # bytes to write at once
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """An order: read back what a partial or final file holds, and hash it."""
+
+    ticket: int
+    path: Path
+    ranges: tuple[tuple[int, int], ...]  # (start, length)
+    algorithm: Algorithm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An order carried out: one checksum for each range."""
+
+    ticket: int
+    received: int = 0  # bytes from the source
+    crcs: tuple[int, ...] = ()
+    digests: tuple[bytes, ...] = ()  # by the order's algorithm, or the answer's
+    expectation: Expectation | None = None  # what an S3 answer with a whole object said of it
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An order that failed."""
+
+    ticket: int
+    error: CacheError
+    received: int = 0
+
+
+Order = Piece | Recheck
+Result = Done | Failed
+
+
+def carry_out(order: Order) -> Result:
+    """Do what `order` says. Every deliberate error comes back as a value; others are bugs and propagate."""
+    received = [0]
+    try:
+        return _recheck(order) if isinstance(order, Recheck) else _fetch(order, received)
+    except CacheError as error:
+        drop_connections()
+        return Failed(order.ticket, error, received[0])
+
+
+def _fetch(piece: Piece, received: list[int]) -> Done:
+    if piece.create:
+        descriptor = open_partial(piece.partial, piece.entry.size, preallocate=piece.preallocate)
+    else:
+        descriptor = open_existing(piece.partial)
+    try:
+        stream = _open(piece)
+        # a whole object's checksum comes with the answer; `expectation` says the same to the engine
+        expected = stream.expectation
+        algorithm = piece.algorithm or (expected.algorithm if not expected.parts else None)
+        second = hasher(algorithm) if algorithm not in {None, "crc64nvme"} and algorithm is not None else None
+        crc, offset, began = 0, piece.start, time.monotonic()
+        for block in _blocks(stream, piece):
+            crc = crc64nvme(block, crc)
+            if second is not None:
+                second.update(block)
+            write_at(descriptor, block, offset, piece.partial)
+            offset += len(block)
+            received[0] += len(block)
+            if piece.pace:
+                time.sleep(max(0.0, began + received[0] / piece.pace - time.monotonic()))
+        stream.finish()
+    finally:
+        os.close(descriptor)
+    digests = () if algorithm is None else (second.digest() if second else crc.to_bytes(8, "big"),)
+    return Done(piece.ticket, received[0], (crc,), digests, expected if expected is not NOTHING else None)
+
+
+class _Stream(Protocol):
+    expectation: Expectation
+
+    def readinto(self, view: memoryview) -> int: ...
+    def finish(self) -> None: ...
+
+
+def _open(piece: Piece) -> _Stream:
+    match piece.fetch:
+        case HttpFetch():
+            return get(piece.fetch, piece.entry, piece.start, piece.length, piece.stall)
+        case LocalFetch():
+            return _LocalStream(piece.entry, piece.fetch.path, piece.start)
+        case GenericFetch():
+            return _GenericStream(piece.entry, piece.fetch, piece.start)
+
+
+def _blocks(stream: _Stream, piece: Piece) -> Iterator[memoryview]:
+    """Yield the piece's bytes in filled buffers. A yielded view is good until the next one."""
+    size = max(piece.block, BLOCK) if isinstance(piece.fetch, GenericFetch) else piece.block
+    buffer = _buffer(min(size, max(piece.length, 1)))
+    left = piece.length
+    while left:
+        view = buffer[:left]
+        filled = 0
+        while filled < len(view):
+            filled += stream.readinto(view[filled:])
+        left -= filled
+        yield view
+
+
+def _buffer(size: int) -> memoryview:
+    held: memoryview | None = getattr(_thread, "buffer", None)
+    if held is None or len(held) < size:
+        held = _thread.buffer = memoryview(bytearray(size))
+    return held[:size]
+
+
+@dataclass(slots=True)
+class _LocalStream:
+    entry: Entry
+    path: Path
+    offset: int
+    expectation: Expectation = NOTHING
+    _descriptor: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        with translated(str(self.path)):
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._check()
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def readinto(self, view: memoryview) -> int:
+        with translated(str(self.path)):
+            count = os.preadv(self._descriptor, [view], self.offset)
+        if not count:
+            raise SourceChanged(f"{self.entry.key!r} became shorter", hint="run again: the plan is made anew")
+        self.offset += count
+        return count
+
+    def finish(self) -> None:
+        self._check()  # nothing wrote to it meanwhile
+
+    def _check(self) -> None:
+        if mark_of(os.fstat(self._descriptor)) != self.entry.etag:
+            raise SourceChanged(
+                f"{self.entry.key!r} was changed after it was listed", hint="run again: the plan is made anew"
+            )
+
+
+@dataclass(slots=True)
+class _GenericStream:
+    entry: Entry
+    fetch: GenericFetch
+    offset: int
+    expectation: Expectation = NOTHING
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def readinto(self, view: memoryview) -> int:
+        view[:] = self.fetch.source.read(self.fetch.key, self.offset, self.offset + len(view))
+        self.offset += len(view)
+        return len(view)
+
+    def finish(self) -> None:
+        self._check()  # the version before and after is the same, so the bytes between are of it
+
+    def _check(self) -> None:
+        facts = self.fetch.source.facts(self.entry)
+        if (facts.size, facts.etag) != (self.entry.size, self.entry.etag):
+            raise SourceChanged(
+                f"{self.entry.key!r} was changed after it was listed", hint="run again: the plan is made anew"
+            )
+
+
+def _recheck(order: Recheck) -> Done:
+    """Hash what lies in a file. A range that is not there in full raises BadResponse: it has to be fetched."""
+    crcs, digests = [], []
+    with target_errors(order.path):
+        descriptor = os.open(order.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for start, length in order.ranges:
+            crc, second = 0, hasher(order.algorithm) if order.algorithm else None
+            for block in read_range(descriptor, start, length, order.path):
+                crc = crc64nvme(block, crc)
+                if second is not None:
+                    second.update(block)
+            crcs.append(crc)
+            digests.append(second.digest() if second else b"")
+    finally:
+        os.close(descriptor)
+    return Done(order.ticket, 0, tuple(crcs), tuple(digests))
+
+
+def read_range(descriptor: int, start: int, length: int, path: Path) -> Iterator[memoryview]:
+    """Yield bytes [start, start + length) of an open file in this thread's buffer. Raises BadResponse if it is shorter."""
+    buffer = _buffer(BUFFER)
+    while length:
+        with target_errors(path):
+            count = os.preadv(descriptor, [buffer[:length]], start)
+        if not count:
+            raise BadResponse(f"{path} is shorter than it should be", hint="run sync again: it is fetched anew")
+        yield buffer[:count]
+        start += count
+        length -= count

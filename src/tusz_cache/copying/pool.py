@@ -1,0 +1,118 @@
+"""Who carries out orders: threads here, or worker processes where TLS keeps one interpreter busy."""
+
+import contextlib
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import tusz_cache
+from tusz_cache.copying.lanes import Order, Result, carry_out
+from tusz_cache.errors import Incomplete
+
+
+class Pool:
+    """Carries out orders in `processes` worker processes, or with 0 in threads of this one. Use as a context manager."""
+
+    def __init__(
+        self,
+        deliver: Callable[[Result | BaseException], None],
+        threads: int,
+        processes: int = 0,
+        *,
+        share: Sequence[int] = (),
+    ) -> None:
+        """deliver: called from other threads with each result, and with what no worker could turn into one.
+
+        threads: in all. share: file descriptors that stay open as long as any worker lives (the target's lock).
+        """
+        self._deliver = deliver
+        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._threads, self._processes, self._share = threads, processes, share
+        self._workers: list[tuple[Connection, subprocess.Popen[bytes]]] = []
+        self._load: list[int] = []  # orders under way, by worker
+        self._counting = threading.Lock()
+        self._local: list[threading.Thread] = []
+        self._closing = False
+
+    def __enter__(self) -> Self:
+        if not self._processes:
+            self._local = [threading.Thread(target=self._serve, name="copy", daemon=True) for _ in range(self._threads)]
+            for thread in self._local:
+                thread.start()
+        for number in range(self._processes):
+            self._workers.append(self._start())
+            self._load.append(0)
+            threading.Thread(target=self._collect, args=(number,), name="collect", daemon=True).start()
+        return self
+
+    def _serve(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                self._deliver(carry_out(order))
+            except BaseException as bug:  # noqa: BLE001 - handed to the engine, which raises it
+                self._deliver(bug)
+
+    def _start(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        threads = -(-self._threads // self._processes)
+        where = str(Path(tusz_cache.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [where, os.environ.get("PYTHONPATH")]))
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "tusz_cache.copying.worker", str(theirs.fileno()), str(threads)],
+                pass_fds=[theirs.fileno(), *self._share],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        return Connection(ours.detach()), process
+
+    def _collect(self, number: int) -> None:
+        connection, _ = self._workers[number]
+        while True:
+            try:
+                result: Result = connection.recv()
+            except (EOFError, OSError):
+                if not self._closing:
+                    hint = "it may have run out of memory: run again, with fewer --workers"
+                    self._deliver(Incomplete("a worker process ended", hint=hint))
+                return
+            with self._counting:
+                self._load[number] -= 1
+            self._deliver(result)
+
+    def submit(self, order: Order) -> None:
+        """Have `order` carried out; its result arrives in `results`."""
+        if not self._workers:
+            self._orders.put(order)
+            return
+        with self._counting:
+            number = min(range(len(self._load)), key=self._load.__getitem__)
+            self._load[number] += 1
+        try:
+            self._workers[number][0].send(order)
+        except OSError:
+            return  # the worker is gone; its collector says so
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._orders.get_nowait()
+        for _ in self._local:
+            self._orders.put(None)
+        for thread in self._local:
+            thread.join()  # nothing may write to the target once its lock is free
+        for connection, process in self._workers:
+            process.terminate()
+            process.wait()
+            connection.close()

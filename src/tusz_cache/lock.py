@@ -1,0 +1,120 @@
+"""One writer for each target: a kernel lock, and a note of who holds it for machines that do not share the kernel.
+
+On one kernel `flock` is the truth: it ends with the holder, however that ends. A volume may also be mounted on another
+machine whose kernel does not see our lock; there the note counts, as long as its holder keeps refreshing it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tusz_cache.errors import LockHeld
+from tusz_cache.ssd import Target, open_note, rewrite
+
+BEAT = 15.0  # seconds between two refreshes of the note
+SILENT = 120.0  # seconds after which a note from another machine counts as left behind
+GRACE = 5.0  # seconds for the workers of a killed process to end
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who works on a target."""
+
+    pid: int
+    boot_id: str
+    host: str
+
+    @classmethod
+    def me(cls) -> "Holder":
+        """Return this process."""
+        return cls(os.getpid(), _boot_id(), socket.gethostname())
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def may_be_alive(note: Holder, me: Holder, silent_for: float) -> bool:
+    """Whether the process that left `note` can still run, given that the kernel's lock was free. Pure.
+
+    silent_for: seconds since the note was refreshed.
+    """
+    same_kernel = note.boot_id == me.boot_id if note.boot_id and me.boot_id else note.host == me.host
+    rebooted = note.host == me.host and not same_kernel
+    return not same_kernel and not rebooted and silent_for < SILENT
+
+
+@contextlib.contextmanager
+def locked(target: Target) -> Iterator[int]:
+    """Hold the target's lock. Yields its file descriptor, for workers to share. Raises LockHeld."""
+    path = target.meta / "lock"
+    descriptor = open_note(path)
+    try:
+        _acquire(descriptor, path)
+        rewrite(descriptor, json.dumps(asdict(Holder.me())).encode(), path)
+        done = threading.Event()
+        beat = threading.Thread(target=_refresh, args=(descriptor, done), name="lock-note", daemon=True)
+        beat.start()
+        try:
+            yield descriptor
+        finally:
+            done.set()
+            beat.join()
+            rewrite(descriptor, b"", path)
+    finally:
+        os.close(descriptor)
+
+
+def _refresh(descriptor: int, done: threading.Event) -> None:
+    while not done.wait(BEAT):
+        os.utime(descriptor)
+
+
+def _acquire(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + GRACE
+    while True:
+        note = _read(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            # a killed process leaves workers that end within moments
+            if note is None or _runs(note.pid) or time.monotonic() > deadline:
+                raise _held(note, path) from error
+            time.sleep(0.05)
+    silent_for = time.time() - os.fstat(descriptor).st_mtime
+    if note is not None and may_be_alive(note, Holder.me(), silent_for):
+        raise _held(note, path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read(descriptor: int) -> Holder | None:
+    try:
+        return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
+        return None  # released, or torn by a crash: the kernel's lock decides
+
+
+def _held(note: Holder | None, path: Path) -> LockHeld:
+    who = f"process {note.pid} on {note.host}" if note else "another process"
+    return LockHeld(
+        f"{who} works on this target",
+        hint=f"wait until it ends; if that machine is gone, its lock lapses after {SILENT:.0f} s, or delete {path}",
+    )

@@ -1,0 +1,229 @@
+"""Reports: what a run did, as a value that prints as text, JSON or HTML."""
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tusz_cache.errors import CacheError, exit_status
+from tusz_cache.manifest import SplitCount
+from tusz_cache.units import format_bytes, format_seconds
+
+_SHOWN = 10  # failures and files named in a text
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One object that did not arrive."""
+
+    key: str
+    error: str
+    hint: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, key: str, error: CacheError) -> "Failure":
+        """Describe `error`."""
+        return cls(key, str(error), error.hint, exit_status(error))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What `populate_cache` did."""
+
+    source: str
+    target: str
+    plan_id: str
+    files_total: int  # of the source, as filtered
+    files_copied: int = 0
+    files_resumed: int = 0  # of the copied: begun by an earlier run
+    files_unchanged: int = 0
+    files_adopted: int = 0  # lay there already, proven equal
+    files_deleted: int = 0
+    bytes_total: int = 0
+    bytes_copied: int = 0  # received, each byte once
+    bytes_refetched: int = 0  # received again
+    seconds: float = 0.0
+    sealed: bool = False
+    seal: str = ""  # where it is
+    splits: Mapping[str, SplitCount] = field(default_factory=dict)
+    verification: Mapping[str, int] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    retries: int = 0
+    throttled: int = 0
+    markers: int = 0  # directory markers skipped
+    leftovers: int = 0  # ours, no longer in the source, left there
+    unexpected: int = 0  # in the target, never written by this tool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0, or what the failures amount to: changed at the source, refused, or incomplete."""
+        codes = {failure.exit_code for failure in self.failures}
+        return next((code for code in (4, 5, 3) if code in codes), 3 if codes else 0)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Rate of the whole run, listing and sealing included."""
+        return self.bytes_copied / self.seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that `sync --json` prints."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "plan_id": self.plan_id,
+            "files": {
+                "total": self.files_total,
+                "copied": self.files_copied,
+                "resumed": self.files_resumed,
+                "unchanged": self.files_unchanged,
+                "adopted": self.files_adopted,
+                "deleted": self.files_deleted,
+                "failed": len(self.failures),
+                "leftover": self.leftovers,
+                "unexpected": self.unexpected,
+                "markers": self.markers,
+            },
+            "bytes": {"total": self.bytes_total, "copied": self.bytes_copied, "refetched": self.bytes_refetched},
+            "seconds": round(self.seconds, 3),
+            "bytes_per_second": round(self.bytes_per_second),
+            "sealed": self.sealed,
+            "seal": self.seal or None,
+            "splits": {name: {"files": c.files, "npz": c.npz, "bytes": c.bytes} for name, c in self.splits.items()},
+            "verification": dict(self.verification),
+            "failures": [{"key": f.key, "error": f.error, "hint": f.hint} for f in self.failures],
+            "retries": self.retries,
+            "throttled": self.throttled,
+            "notes": list(self.notes),
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as one line."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return (label, value) for a person."""
+        copied = f"{self.files_copied} files, {format_bytes(self.bytes_copied)} in {format_seconds(self.seconds)}"
+        if self.bytes_copied:
+            copied += f" ({format_bytes(self.bytes_per_second)}/s)"
+        also = [("resumed", self.files_resumed), ("adopted", self.files_adopted), ("unchanged", self.files_unchanged)]
+        also += [("deleted", self.files_deleted), ("left over", self.leftovers), ("not ours", self.unexpected)]
+        rows = [("source", self.source), ("target", self.target), ("copied", copied)]
+        rows += [(label, f"{count} files") for label, count in also if count]
+        rows += [("fetched twice", format_bytes(self.bytes_refetched))] if self.bytes_refetched else []
+        rows += [(name, f"{c.files} files, {c.npz} npz, {format_bytes(c.bytes)}") for name, c in self.splits.items()]
+        rows.append(
+            ("verified", ", ".join(f"{count} by {level}" for level, count in self.verification.items()) or "nothing")
+        )
+        rows.append(("seal", self.seal if self.sealed else "none"))
+        rows += [("failed", f"{failure.key}: {failure.error}") for failure in self.failures[:_SHOWN]]
+        rows += [("failed", f"… and {len(self.failures) - _SHOWN} more")] if len(self.failures) > _SHOWN else []
+        rows += [("note", note) for note in self.notes]
+        rows.append(("next", self.next_step))
+        return rows
+
+    @property
+    def next_step(self) -> str:
+        """What the user does now."""
+        if self.failures:
+            return f"{self.failures[0].hint}; then run the same command again: what is whole is kept"
+        return f"python -m tusz_cache.verify {self.target}"
+
+    def as_text(self) -> str:
+        """Return `rows` as a table."""
+        return as_table(self.rows())
+
+    def _repr_html_(self) -> str:
+        return as_html("sealed" if self.sealed else "not sealed", self.rows())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What `verify_cache` found."""
+
+    target: str
+    level: str
+    files: int
+    bytes: int
+    seconds: float
+    missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    expected: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # split -> (wanted, there)
+    strict: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the cache is whole and as expected."""
+        counts = all(want == have for want, have in self.expected.values())
+        return counts and not self.missing and not self.damaged and not (self.strict and self.unexpected)
+
+    @property
+    def exit_code(self) -> int:
+        """0 or 7."""
+        return 0 if self.ok else 7
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Rate of reading; with level quick, of looking."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that `verify --json` prints."""
+        return {
+            "target": self.target,
+            "level": self.level,
+            "ok": self.ok,
+            "files": self.files,
+            "bytes": self.bytes,
+            "missing": list(self.missing),
+            "damaged": list(self.damaged),
+            "unexpected": list(self.unexpected),
+            "expected": {split: {"want": want, "have": have} for split, (want, have) in self.expected.items()},
+            "bytes_per_second": round(self.bytes_per_second),
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as one line."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return (label, value) for a person."""
+        took = f"in {format_seconds(self.seconds)}"
+        if self.level == "full":
+            took += f" ({format_bytes(self.bytes_per_second)}/s)"
+        rows = [
+            ("target", self.target),
+            ("checked", f"{self.files} files, {format_bytes(self.bytes)}, level {self.level}, {took}"),
+        ]
+        for label, keys in (("missing", self.missing), ("damaged", self.damaged), ("unexpected", self.unexpected)):
+            rows += [(label, key) for key in keys[:_SHOWN]]
+            rows += [(label, f"… and {len(keys) - _SHOWN} more")] if len(keys) > _SHOWN else []
+        rows += [(split, f"{have} npz files, {want} expected") for split, (want, have) in self.expected.items()]
+        rows.append(
+            ("verdict", "whole" if self.ok else "NOT whole: run sync again, it fetches what is missing or damaged")
+        )
+        return rows
+
+    def as_text(self) -> str:
+        """Return `rows` as a table."""
+        return as_table(self.rows())
+
+    def _repr_html_(self) -> str:
+        return as_html("whole" if self.ok else "not whole", self.rows())
+
+
+def as_table(rows: list[tuple[str, str]]) -> str:
+    """Lay out (label, value) rows as text."""
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def as_html(title: str, rows: list[tuple[str, str]]) -> str:
+    """Lay out (label, value) rows for a notebook."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in rows
+    )
+    return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"

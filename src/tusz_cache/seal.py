@@ -1,0 +1,68 @@
+"""Seal: the statement that a cache was whole when it was written, bound to its manifest by a digest."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tusz_cache.errors import Damaged
+from tusz_cache.manifest import Manifest, SplitCount, digest
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """What `seal.json` says."""
+
+    source: str  # URL, without credentials
+    manifest_sha256: str
+    files: int
+    bytes: int
+    splits: Mapping[str, SplitCount]
+    verification: Mapping[str, int]  # level -> files
+    filters: Mapping[str, list[str]] = field(default_factory=dict)
+    complete: bool = True  # False: filters left objects of the source out
+    created: str  # UTC, ISO 8601
+    tusz_cache: str  # version that wrote it
+    volume: Mapping[str, str] | None = None  # {"kind", "name", "object_id"} where the cache lies on a declared volume
+    format: int = FORMAT
+
+
+def to_bytes(seal: Seal) -> bytes:
+    """Return the file `seal.json`."""
+    return json.dumps(asdict(seal), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def from_bytes(data: bytes, *, path: str) -> Seal:
+    """Read `seal.json`. path: for the message. Raises Damaged."""
+    hint = "run sync again: it proves the cache anew and seals it"
+    try:
+        row: dict[str, Any] = json.loads(data)
+        row["splits"] = {name: SplitCount(**count) for name, count in row["splits"].items()}
+        seal = Seal(**row)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Damaged(f"{path} cannot be read: {error}", hint=hint) from error
+    if seal.format != FORMAT:
+        raise Damaged(
+            f"{path} has format {seal.format}, this version reads {FORMAT}", hint="update tusz_cache, or " + hint
+        )
+    return seal
+
+
+def check_manifest(seal: Seal, manifest_bytes: bytes) -> None:
+    """Raise Damaged unless `seal` was given to exactly this manifest."""
+    if digest(manifest_bytes) != seal.manifest_sha256:
+        raise Damaged(
+            "the seal does not fit the manifest: one of them was changed after sealing",
+            hint="run sync again: it checks the files that lie there and seals them anew",
+        )
+
+
+def count_levels(manifest: Manifest) -> dict[str, int]:
+    """Return how many files were verified at each level."""
+    counts: dict[str, int] = {}
+    for entry in manifest:
+        if entry.proof is not None:
+            counts[entry.proof.verified] = counts.get(entry.proof.verified, 0) + 1
+    return counts

@@ -1,0 +1,282 @@
+"""The only code that writes to a target: preallocate, pwrite, sync, publish by rename, trash.
+
+The order is the contract: a name appears only after its bytes are synced, and whoever records the name does so after the
+directory is synced too.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tusz_cache.durability import Durability
+from tusz_cache.entry import META
+from tusz_cache.errors import CacheError, NoSpace, TargetError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYNCFS_FROM = 16  # files; from here on one sync of the file system is cheaper than one for each file
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_FALLOCATE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a target into our errors."""
+    try:
+        yield
+    except OSError as error:
+        raise _ours(error, path) from error
+
+
+def _ours(error: OSError, path: Path) -> CacheError:
+    path = Path(error.filename2 or error.filename or path)
+    if error.errno in _FULL:
+        return NoSpace(
+            f"no space left at {path}",
+            hint="free space or choose a larger disk, then run again: finished parts are kept",
+        )
+    if error.errno == errno.EXDEV:
+        return TargetError(
+            f"{path} lies on another file system than the target's {META}",
+            hint="mount one file system over the whole target",
+        )
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return TargetError(f"cannot write {path}: {error.strerror}", hint="mount it writable, or choose another target")
+    return TargetError(
+        f"cannot use {path}: {error.strerror or error}", hint="check the target, its disk and the kernel log"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A directory that holds a cache, and how its bytes are made to last."""
+
+    root: Path
+    durability: Durability = field(default_factory=Durability)
+
+    @property
+    def meta(self) -> Path:
+        """Our own directory below the root."""
+        return self.root / META
+
+    @property
+    def partial(self) -> Path:
+        """Where files lie until they are whole."""
+        return self.meta / "partial"
+
+    @property
+    def trash(self) -> Path:
+        """Where deleted files wait for the seal."""
+        return self.meta / "trash"
+
+    def path(self, key: str) -> Path:
+        """Where the object `key` lies under its final name."""
+        return self.root / key
+
+
+def prepare(target: Target) -> None:
+    """Make the target's directories. Raises TargetError."""
+    with translated(target.root):
+        target.partial.mkdir(parents=True, exist_ok=True)
+        sync_directories(target, [target.partial, target.meta, target.root, target.root.parent])
+
+
+def folds_case(target: Target) -> bool:
+    """Whether the target takes "A" and "a" for one name. Read-only: looks at the nearest directory that exists."""
+    here = target.root
+    while not here.exists():
+        here = here.parent
+    swapped = here.with_name(here.name.swapcase())
+    return swapped != here and swapped.exists() and swapped.samefile(here)
+
+
+def free_bytes(target: Target) -> int:
+    """Return the bytes that an ordinary user may still write at the nearest directory that exists."""
+    here = target.root
+    while not here.exists():
+        here = here.parent
+    stat = os.statvfs(here)
+    return stat.f_bavail * stat.f_frsize
+
+
+def open_partial(path: Path, size: int, *, preallocate: bool) -> int:
+    """Open `path` for positioned writes, made `size` bytes long with its blocks reserved. Returns the file descriptor.
+
+    Raises NoSpace at once, not after hours, where the file system can reserve.
+    """
+    with translated(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if preallocate and size:
+                _reserve(descriptor, size)
+            if os.fstat(descriptor).st_size != size:
+                os.ftruncate(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        return descriptor
+
+
+def open_existing(path: Path) -> int:
+    """Open a partial file that is there already. Returns the file descriptor. Raises TargetError."""
+    with translated(path):
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    # not os.posix_fallocate: where the file system cannot reserve, glibc would write every block instead
+    fallocate = getattr(_libc, "fallocate", None)
+    if fallocate is None:
+        return
+    if fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)) != 0:
+        code = ctypes.get_errno()
+        if code not in _NO_FALLOCATE:
+            raise OSError(code, os.strerror(code))
+
+
+def write_at(descriptor: int, data: memoryview, offset: int, path: Path) -> None:
+    """Write all of `data` at `offset`. path: for the message. Raises NoSpace, TargetError."""
+    with translated(path):
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            data = data[written:]
+            offset += written
+
+
+def publish(target: Target, moves: Sequence[tuple[Path, Path]]) -> list[os.stat_result]:
+    """Give whole files their final names, so that they survive. Returns a stat of each file under its final name.
+
+    moves: (partial path, final path), partial and final on one file system. Raises TargetError, NoSpace.
+    """
+    with translated(target.root):
+        if target.durability.syncs:
+            sync_files([partial for partial, _ in moves])
+        made = make_directories(target, {final.parent for _, final in moves})
+        for partial, final in moves:
+            partial.replace(final)
+        sync_directories(target, {final.parent for _, final in moves} | made)
+        return [final.stat() for _, final in moves]
+
+
+def sync_files(paths: Sequence[Path]) -> None:
+    """Bring the data of all `paths` (on one file system) to the disk."""
+    syncfs = getattr(_libc, "syncfs", None)
+    together = syncfs is not None and len(paths) >= _SYNCFS_FROM
+    for path in paths[:1] if together else paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if not together:
+                os.fdatasync(descriptor)
+            elif syncfs is not None and syncfs(descriptor) != 0:
+                raise OSError(ctypes.get_errno(), "syncfs failed")
+        finally:
+            os.close(descriptor)
+
+
+def make_directories(target: Target, directories: Iterable[Path]) -> set[Path]:
+    """Make `directories` below the root; returns those whose entries changed, for syncing."""
+    changed: set[Path] = set()
+    for directory in directories:
+        missing = directory
+        while missing != target.root and not missing.is_dir():
+            changed.add(missing.parent)
+            missing = missing.parent
+        directory.mkdir(parents=True, exist_ok=True)
+    return changed
+
+
+def sync_directories(target: Target, directories: Iterable[Path]) -> None:
+    """Make renames in `directories` survive, where the policy wants that."""
+    if not target.durability.syncs:
+        return
+    for directory in directories:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_file(target: Target, path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that readers see all of it or the old file. Raises TargetError, NoSpace."""
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.draft")
+    with translated(path):
+        try:
+            draft.write_bytes(data)
+            publish(target, [(draft, path)])
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def remove(target: Target, path: Path) -> None:
+    """Remove `path` if it is there, and make that survive."""
+    with translated(path):
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_directories(target, [path.parent])
+
+
+def move_to_trash(target: Target, keys: Sequence[str]) -> None:
+    """Take files out of the tree; they can be had back from the trash until the seal."""
+    with translated(target.trash):
+        bins = {target.trash / os.path.dirname(key) for key in keys}  # noqa: PTH120 - keys are strings
+        made = make_directories(target, bins)
+        for key in keys:
+            target.path(key).replace(target.trash / key)
+        sync_directories(target, bins | made | {target.path(key).parent for key in keys})
+
+
+def empty_trash(target: Target) -> None:
+    """Delete for good what the trash holds."""
+    if target.trash.exists():
+        with translated(target.trash):
+            shutil.rmtree(target.trash)
+
+
+def open_note(path: Path) -> int:
+    """Open a small file for reading and `rewrite`. Returns the file descriptor."""
+    with translated(path):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def rewrite(descriptor: int, data: bytes, path: Path) -> None:
+    """Replace what a note says. Neither atomic nor synced. path: for the message."""
+    with translated(path):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, data, 0)
+
+
+class Appender:
+    """A file that only grows, written by one process. Not thread-safe."""
+
+    def __init__(self, target: Target, path: Path, *, keep_bytes: int) -> None:
+        """Open `path`, cutting it to its first `keep_bytes`. Raises TargetError, NoSpace."""
+        self._target, self._path = target, path
+        with translated(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            os.ftruncate(self._descriptor, keep_bytes)
+            sync_directories(target, [path.parent])
+
+    def append(self, data: bytes) -> None:
+        """Add `data`. It survives this process at once, power loss only after `sync`."""
+        with translated(self._path):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def sync(self) -> None:
+        """Make what was appended survive power loss, where the policy wants that."""
+        if self._target.durability.syncs:
+            with translated(self._path):
+                os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)

@@ -1,0 +1,18 @@
+"""Sources: where a cache comes from. `open_source` understands any fsspec URL or path."""
+
+from tusz_cache.stores.base import Access, Facts, Fetch, GenericFetch, HttpFetch, LocalFetch, Source
+from tusz_cache.stores.local import walk
+from tusz_cache.stores.opening import open_source, target_path
+
+__all__ = [
+    "Access",
+    "Facts",
+    "Fetch",
+    "GenericFetch",
+    "HttpFetch",
+    "LocalFetch",
+    "Source",
+    "open_source",
+    "target_path",
+    "walk",
+]

@@ -1,0 +1,132 @@
+"""Errors of fsspec, botocore, aiohttp and the operating system become ours. The only place that knows theirs.
+
+Kinds are told by class name, since none of those packages may be imported just to name its errors.
+"""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from tusz_cache.errors import (
+    AccessDenied,
+    CacheError,
+    ListingBroken,
+    MissingPackage,
+    NoCredentials,
+    NoSuchSource,
+    SourceError,
+    Unreachable,
+    UsageError,
+    WrongRegion,
+)
+
+_AGAIN = "check the network and the endpoint, then run the same command again: what is whole is kept"
+_SECRETS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed"}
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "RequestExpired"}
+_REGION = {"PermanentRedirect", "Redirect", "TemporaryRedirect", "IllegalLocationConstraintException", "301", "307"}
+_BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "503", "500", "502", "504", "429"}
+_NETWORK = {
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ConnectionClosedError",
+    "HTTPClientError",
+    "ClientConnectorError",
+    "ServerDisconnectedError",
+    "ServerTimeoutError",
+    "FSTimeoutError",
+}
+_TORN = {"ResponseParserError", "IncompleteReadError", "ClientPayloadError", "IncompleteRead", "ResponseStreamingError"}
+
+
+@contextlib.contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn whatever a filesystem raises about `url` into a CacheError with a hint."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except Exception as error:
+        ours = _by_code(error, url) or _by_kind(error, url)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _code(error: BaseException) -> str | None:
+    for link in _chain(error):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict) and (code := response.get("Error", {}).get("Code")):
+            return str(code)
+        if (status := getattr(link, "status", None)) and isinstance(status, int):
+            return str(status)
+    return None
+
+
+def _by_code(error: BaseException, url: str) -> CacheError | None:
+    code = _code(error)
+    if code is None:
+        return None
+    if code in {"NoSuchBucket", "NoSuchKey", "404"}:
+        what = "the bucket does not exist" if code == "NoSuchBucket" else "there is nothing"
+        return NoSuchSource(
+            f"{what}: {url}", hint="check the name for typing errors, and --endpoint-url if the store is not AWS"
+        )
+    if code in _EXPIRED:
+        return AccessDenied(
+            f"the credentials for {url} have expired ({code})", hint="renew them, then run again: what is whole is kept"
+        )
+    if code in _REGION:
+        return WrongRegion(
+            f"the bucket of {url} lives in another region ({code})",
+            hint="""name it: --storage-option 'client_kwargs={"region_name": "eu-west-1"}'""",
+        )
+    if code in _SECRETS:
+        return AccessDenied(
+            f"the credentials for {url} are not accepted ({code})", hint="check key, secret and token, or --profile"
+        )
+    if code in {"AccessDenied", "AllAccessDisabled", "401", "403"}:
+        return AccessDenied(
+            f"access to {url} is denied ({code})",
+            hint="the identity needs s3:ListBucket and s3:GetObject; for a public bucket pass --anon, for another identity --profile",
+        )
+    if code in _BUSY:
+        return Unreachable(f"the store is busy or failing ({code}): {url}", hint=_AGAIN)
+    return SourceError(
+        f"the store answered {code} for {url}: {error}", hint="look the code up in the store's documentation"
+    )
+
+
+def _by_kind(error: BaseException, url: str) -> CacheError | None:
+    kinds = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
+    if kinds & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
+        return NoCredentials(
+            f"no credentials for {url}",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass --profile NAME, or --anon for a public bucket",
+        )
+    if "ProfileNotFound" in kinds:
+        return NoCredentials(f"no such profile: {error}", hint="look at `aws configure list-profiles`")
+    if kinds & {"ParamValidationError", "InvalidRegionError"} or (kinds & {"ValueError"} and "endpoint" in str(error)):
+        return UsageError(f"{url}: {error}", hint="check the spelling of the URL and of --endpoint-url")
+    if kinds & _TORN:
+        return ListingBroken(f"the answer about {url} ended early: {error}", hint=_AGAIN)
+    if kinds & _NETWORK or isinstance(error, TimeoutError | ConnectionError | socket.gaierror):
+        return Unreachable(f"no connection to {url}: {error}", hint=_AGAIN)
+    if isinstance(error, ImportError):
+        return MissingPackage(
+            f"{url}: {error}", hint="install the fsspec package for this scheme, e.g. gcsfs for gs://"
+        )
+    if isinstance(error, FileNotFoundError):
+        return NoSuchSource(f"there is nothing at {url}", hint="check the path for typing errors")
+    if isinstance(error, PermissionError):
+        return AccessDenied(f"access to {url} is denied: {error}", hint="check permissions or credentials")
+    if isinstance(error, OSError):
+        return SourceError(f"cannot read {url}: {error}", hint="check that the source is in order, then run again")
+    return None

@@ -1,0 +1,91 @@
+"""Opening a location. The only import of fsspec."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from tusz_cache.errors import NoSuchSource, TargetError, UsageError
+from tusz_cache.stores.base import Access, Source
+from tusz_cache.stores.foreign import translated
+from tusz_cache.stores.generic import GenericSource
+from tusz_cache.stores.http import HttpSource
+from tusz_cache.stores.local import LocalSource
+from tusz_cache.stores.s3 import S3Source, s3_options
+
+_S3 = {"s3", "s3a"}
+_HTTP = {"http", "https"}
+
+
+def open_source(url: str, access: Access | None = None) -> Source:
+    """Open any fsspec URL or path for reading. Asks the store nothing yet.
+
+    Raises: UsageError for an unknown scheme or option, MissingPackage, NoSuchSource for a local path that is not there.
+    """
+    access = access or Access()
+    scheme, _, rest = url.partition("://") if "://" in url else ("file", "", url)
+    if scheme in {"file", "local"}:
+        return _open_local(url, rest)
+    if scheme not in _S3 and (access.endpoint_url or access.anon or access.profile):
+        raise UsageError(
+            "--endpoint-url, --anon and --profile are for s3:// sources",
+            hint=f"use --storage-option KEY=VALUE for {scheme}://",
+        )
+    options: dict[str, Any] = dict(access.storage_options)
+    if scheme in _S3:
+        options = s3_options(access)
+    filesystem = _filesystem(scheme, url, options)
+    shown = without_secrets(url)
+    if scheme in _S3:
+        return S3Source(shown, filesystem, rest, lambda: _filesystem(scheme, url, options))
+    if scheme in _HTTP:
+        return HttpSource(shown, filesystem, url)
+    return GenericSource(shown, filesystem, url)
+
+
+def _open_local(url: str, rest: str) -> LocalSource:
+    root = Path(os.path.abspath(rest))  # noqa: PTH100 - symbolic links stay as the user named them
+    if not root.exists():
+        raise NoSuchSource(f"there is nothing at {url}", hint="check the path for typing errors")
+    return LocalSource(str(root), root)
+
+
+def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:
+    import fsspec  # noqa: PLC0415 - half a second that `--help` and the workers do not need
+
+    with translated(url):
+        try:
+            return fsspec.filesystem(
+                scheme, **options, use_listings_cache=False, skip_instance_cache=scheme != "memory"
+            )
+        except ValueError as error:
+            raise UsageError(
+                f"cannot open {url}: {error}", hint="use s3://, gs://, https://, a path, or another fsspec scheme"
+            ) from error
+        except TypeError as error:
+            raise UsageError(
+                f"a storage option does not fit {scheme}://: {error}", hint="check --storage-option"
+            ) from error
+
+
+def without_secrets(url: str) -> str:
+    """Return `url` without user name, password and query, as messages and the seal may show it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def target_path(target: str | os.PathLike[str]) -> Path:
+    """Return the local directory that `target` names: a path or a file:// URL. Raises TargetError for other schemes."""
+    text = os.fspath(target)
+    scheme, found, rest = text.partition("://")
+    if found and scheme not in {"file", "local"}:
+        raise TargetError(
+            f"the target {text} is remote",
+            hint="a target is a local directory for now: the point is to bring the cache to this machine",
+        )
+    path = Path(os.path.abspath(rest if found else text))  # noqa: PTH100 - symbolic links stay as the user named them
+    if path.exists() and not path.is_dir():
+        raise TargetError(
+            f"the target {path} is not a directory", hint="name a directory; it is made if it does not exist"
+        )
+    return path

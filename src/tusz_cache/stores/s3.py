@@ -1,0 +1,131 @@
+"""S3 and its kin through s3fs: listing, HEAD with checksums, signing. Bytes travel by signed URL."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tusz_cache.checksum import expectation, uniform_parts
+from tusz_cache.entry import Entry
+from tusz_cache.errors import ListingBroken, NoSuchSource, SourceChanged
+from tusz_cache.stores.base import Access, Facts, HttpFetch
+from tusz_cache.stores.foreign import translated
+
+SIGNED_FOR = 3600  # seconds; fsspec's default of 100 is shorter than one slow part
+# S3 answers a GET with checksums only when asked; the header is part of the signature, so it must be sent as well
+_CHECKSUMS = (("x-amz-checksum-mode", "ENABLED"),)
+
+
+def s3_options(access: Access) -> dict[str, Any]:
+    """Return s3fs's options for `access`. Signature version 4, since sign() makes version 2 URLs by default."""
+    options = dict(access.storage_options)
+    config = {"signature_version": "s3v4", "max_pool_connections": 32} | dict(options.get("config_kwargs") or {})
+    options["config_kwargs"] = config
+    for name, value in (("endpoint_url", access.endpoint_url), ("anon", access.anon), ("profile", access.profile)):
+        if value:
+            options[name] = value
+    return options
+
+
+class S3Source:
+    """Objects below s3://bucket/prefix, or the one object of that name."""
+
+    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any]) -> None:
+        self.url = url
+        self._fs = filesystem
+        self._reopen = reopen
+        self._bucket, _, prefix = path.partition("/")
+        self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+        self._single: str | None = None  # the key, if the source turned out to be one object
+        self._lock = threading.Lock()
+        self._cafile, self._verify = _certificates(filesystem)
+
+    def entries(self) -> Iterator[Entry]:
+        """See Source. Pages of 1000, never cached."""
+        empty = True
+        for row in self._rows():
+            empty = False
+            yield Entry(row["Key"].removeprefix(self._prefix), int(row["Size"]), row["ETag"].strip('"'))
+        if empty and self._prefix:
+            yield from self._as_single()
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            with translated(self.url):
+                page = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, **token)
+            rows = page.get("Contents", [])
+            if page.get("KeyCount", len(rows)) != len(rows):
+                raise ListingBroken(f"a page of {self.url} lacks keys that it counts", hint="run again")
+            yield from rows
+            if not page.get("IsTruncated"):
+                return
+            following = page.get("NextContinuationToken")
+            if not following or following == token.get("ContinuationToken"):
+                raise ListingBroken(
+                    f"the listing of {self.url} ends in the middle", hint="run again; nothing was concluded from it"
+                )
+            token = {"ContinuationToken": following}
+
+    def _as_single(self) -> Iterator[Entry]:
+        key = self._prefix.rstrip("/")
+        try:
+            with translated(self.url):
+                head = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
+        except NoSuchSource:
+            return
+        self._single = key
+        yield Entry(key.rpartition("/")[2], int(head["ContentLength"]), head["ETag"].strip('"'))
+
+    def _key(self, entry: Entry) -> str:
+        return self._single or self._prefix + entry.key
+
+    def facts(self, entry: Entry) -> Facts:
+        """See Source. One HEAD, and a second one for an object uploaded in parts whose checksum is composite."""
+        head = self._head(entry)
+        headers = head["ResponseMetadata"]["HTTPHeaders"]
+        etag, size = head["ETag"].strip('"'), int(head["ContentLength"])
+        expected = expectation(etag, headers)
+        parts: tuple[int, ...] = ()
+        if expected.parts:
+            parts = uniform_parts(size, int(self._head(entry, PartNumber=1)["ContentLength"]) or 1)
+            if len(parts) != expected.parts:
+                parts = self.part_sizes(entry, expected.parts)
+        return Facts(size, etag, expected, parts)
+
+    def part_sizes(self, entry: Entry, count: int) -> tuple[int, ...]:
+        """See Source. One HEAD for each part."""
+        return tuple(int(self._head(entry, PartNumber=number)["ContentLength"]) for number in range(1, count + 1))
+
+    def _head(self, entry: Entry, **options: Any) -> dict[str, Any]:
+        key = self._key(entry)
+        try:
+            with translated(f"s3://{self._bucket}/{key}"):
+                head: dict[str, Any] = self._fs.call_s3(
+                    "head_object", Bucket=self._bucket, Key=key, ChecksumMode="ENABLED", **options
+                )
+        except NoSuchSource as error:
+            raise SourceChanged(
+                f"{entry.key!r} is gone from the source", hint="run again: the plan is made anew"
+            ) from error
+        return head
+
+    def fetch(self, entry: Entry) -> HttpFetch:
+        """See Source. A URL signed for an hour."""
+        path = f"{self._bucket}/{self._key(entry)}"
+        with translated(self.url):
+            url = self._fs.sign(path, expiration=SIGNED_FOR, ChecksumMode="ENABLED")
+        return HttpFetch(url, _CHECKSUMS, is_s3=True, cafile=self._cafile, verify=self._verify)
+
+    def refresh(self) -> None:
+        """See Source. Builds the filesystem anew, which reads environment, files and metadata services again."""
+        with self._lock:
+            self._fs = self._reopen()
+
+
+def _certificates(filesystem: Any) -> tuple[str | None, bool]:
+    """Return (certificates to trust, whether to check at all), as botocore would decide for the control plane."""
+    verify = getattr(filesystem, "client_kwargs", {}).get("verify")
+    if isinstance(verify, str):
+        return verify, True
+    return os.environ.get("AWS_CA_BUNDLE"), verify is not False

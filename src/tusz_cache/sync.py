@@ -1,0 +1,133 @@
+"""`python -m tusz_cache.sync SOURCE TARGET`: bring a cache to SSD, verified and sealed."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tusz_cache import cli
+from tusz_cache.durability import Durability
+from tusz_cache.plan import Filters, MaxDelete, Plan
+from tusz_cache.progress import Progress
+from tusz_cache.settings import PART_SIZE, SyncSettings
+from tusz_cache.stores import Access
+from tusz_cache.units import parse_bytes, parse_rate
+from tusz_cache.workflow import plan_copy, populate_cache
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    made = cli.parser(
+        "sync", "Make TARGET (a local directory) equal to SOURCE (any fsspec URL or path), verified and sealed."
+    )
+    made.add_argument("source", metavar="SOURCE", help="e.g. s3://bucket/cache/tusz, https://host/dir/, /mnt/cache")
+    made.add_argument("target", metavar="TARGET", help="e.g. /ssd/cache/tusz; made if it does not exist")
+    add_access(made)
+    what = made.add_argument_group("what to copy")
+    what.add_argument(
+        "--include", metavar="GLOB", action="append", default=[], help="only keys that match; * crosses folders"
+    )
+    what.add_argument(
+        "--exclude", metavar="GLOB", action="append", default=[], help="no keys that match; wins over --include"
+    )
+    what.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    what.add_argument("--delete", action="store_true", help="remove files of ours that the source no longer has")
+    what.add_argument(
+        "--max-delete",
+        metavar="N|P%%",
+        type=cli.typed(MaxDelete.parse),
+        default=MaxDelete(),
+        help="refuse to delete more (default 10%%)",
+    )
+    what.add_argument("--allow-empty", action="store_true", help="accept a source that lists nothing")
+    what.add_argument(
+        "--adopt",
+        action="store_true",
+        help="TARGET may hold files that this tool never wrote: keep equal ones, replace others",
+    )
+    how = made.add_argument_group("how to copy")
+    how.add_argument("--workers", metavar="N", type=int, help="requests at once (default: chosen from the cores)")
+    how.add_argument(
+        "--processes", metavar="N", type=int, help="worker processes; 0: threads only (default: several for TLS)"
+    )
+    how.add_argument(
+        "--part-size",
+        metavar="SIZE",
+        type=cli.typed(parse_bytes),
+        default=PART_SIZE,
+        help="fetch larger files in parts (default 16MiB)",
+    )
+    how.add_argument("--bwlimit", metavar="RATE", type=cli.typed(parse_rate), help="e.g. 500MB/s")
+    how.add_argument("--retries", metavar="N", type=int, default=5, help="for each part (default 5)")
+    how.add_argument(
+        "--stall-timeout", metavar="S", type=float, default=30.0, help="seconds without progress (default 30)"
+    )
+    how.add_argument("--durability", choices=("fsync", "none"), default="fsync", help="none: for tmpfs and tests")
+    how.add_argument("--reverify", action="store_true", help="read every byte of TARGET again before sealing")
+    return made
+
+
+def add_access(made: argparse.ArgumentParser) -> None:
+    """Add the options that say how to reach a source."""
+    how = made.add_argument_group("how to reach the source")
+    how.add_argument("--endpoint-url", metavar="URL", help="of an S3-compatible server")
+    how.add_argument("--anon", action="store_true", help="no credentials: public buckets")
+    how.add_argument("--profile", metavar="NAME", help="of the AWS configuration")
+    how.add_argument(
+        "--storage-option",
+        metavar="K=V",
+        action="append",
+        default=[],
+        type=cli.typed(cli.pair),
+        help="for the fsspec filesystem; V may be JSON",
+    )
+
+
+def access_of(options: argparse.Namespace) -> Access:
+    """Return what `add_access` parsed."""
+    return Access(options.endpoint_url, options.anon, options.profile, dict(options.storage_option))
+
+
+@dataclass(frozen=True, slots=True)
+class _DryRun:
+    plan: Plan
+    delete: bool
+    exit_code: int = 0
+
+    def as_json(self) -> str:
+        return json.dumps({"dry_run": True, **self.plan.as_dict(delete=self.delete)}, ensure_ascii=False)
+
+    def as_text(self) -> str:
+        return self.plan.as_text(delete=self.delete)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit status."""
+    options = parser().parse_args(argv)
+
+    def work(progress: Progress) -> cli.Report:
+        settings = SyncSettings(
+            access=access_of(options),
+            filters=Filters(tuple(options.include), tuple(options.exclude)),
+            workers=options.workers,
+            processes=options.processes,
+            part_size=options.part_size,
+            retries=options.retries,
+            stall_timeout=options.stall_timeout,
+            bwlimit=options.bwlimit,
+            delete=options.delete,
+            max_delete=options.max_delete,
+            allow_empty=options.allow_empty,
+            adopt=options.adopt,
+            reverify=options.reverify,
+            durability=Durability(options.durability),
+        )
+        if options.dry_run:
+            return _DryRun(plan_copy(options.source, options.target, settings=settings), options.delete)
+        return populate_cache(options.source, options.target, settings=settings, progress=progress)
+
+    return cli.run(options, work)
+
+
+if __name__ == "__main__":
+    cli.main(main)

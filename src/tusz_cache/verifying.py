@@ -1,0 +1,131 @@
+"""Verifying: compare what lies in a cache with its manifest. Reads only."""
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from tusz_cache.checksum import crc64nvme
+from tusz_cache.copying.lanes import read_range
+from tusz_cache.entry import META, Entry
+from tusz_cache.errors import BadResponse, CacheError, Damaged, UsageError
+from tusz_cache.holdings import MANIFEST, SEAL
+from tusz_cache.manifest import Manifest, from_bytes
+from tusz_cache.progress import Progress
+from tusz_cache.report import VerifyReport
+from tusz_cache.seal import Seal, check_manifest
+from tusz_cache.seal import from_bytes as seal_from_bytes
+from tusz_cache.settings import cores
+from tusz_cache.stores import target_path, walk
+
+VerifyLevel = Literal["quick", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Keys of files that are not as the manifest says, in its order."""
+
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+def verify_cache(
+    target: str | PathLike[str],
+    *,
+    level: VerifyLevel = "quick",
+    expect: Mapping[str, int] | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check a cache against its seal and manifest.
+
+    level: "quick" compares seal, manifest and sizes; "full" reads and checks every byte.
+    expect: npz files that each split must have, e.g. {"train": 4667, "dev": 1832}. strict: unexpected files are a fault.
+    Raises Damaged if there is no seal or it does not fit the manifest; UsageError.
+    """
+    if level not in {"quick", "full"}:
+        raise UsageError(f"level {level!r} does not exist", hint="use quick or full")
+    began = time.monotonic()
+    root = target_path(target)
+    _, manifest = read_sealed(root)
+    with progress or Progress() as watcher:
+        watcher.start(manifest.bytes, len(manifest))
+        found = check_files(root, manifest, full=level == "full", progress=watcher)
+    have = manifest.splits()
+    return VerifyReport(
+        target=str(root),
+        level=level,
+        files=len(manifest),
+        bytes=manifest.bytes,
+        seconds=time.monotonic() - began,
+        missing=found.missing,
+        damaged=found.damaged,
+        unexpected=tuple(sorted(key for key, _ in walk(root) if key not in manifest.files)),
+        expected={split: (want, have[split].npz if split in have else 0) for split, want in (expect or {}).items()},
+        strict=strict,
+    )
+
+
+def read_sealed(root: Path) -> tuple[Seal, Manifest]:
+    """Return the seal and manifest of the cache at `root`. Raises Damaged if one is missing or they do not fit."""
+    meta = root / META
+    try:
+        seal_bytes, manifest_bytes = (meta / SEAL).read_bytes(), (meta / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Damaged(
+            f"no seal at {root}: the cache was never completed, or a run is under way or was interrupted",
+            hint=f"python -m tusz_cache.sync SOURCE {root}",
+        ) from error
+    seal = seal_from_bytes(seal_bytes, path=str(meta / SEAL))
+    check_manifest(seal, manifest_bytes)
+    return seal, from_bytes(manifest_bytes, path=str(meta / MANIFEST))
+
+
+def check_files(root: Path, manifest: Manifest, *, full: bool, progress: Progress | None = None) -> Found:
+    """Say which files of `manifest` are missing or damaged below `root`. full: read every byte; else sizes only."""
+
+    def check(entry: Entry) -> str:
+        fault = _fault(root / entry.key, entry, full=full)
+        if progress is not None:
+            progress.advance(entry.size, 1)
+        return fault
+
+    with ThreadPoolExecutor(2 * cores()) as pool:
+        faults = dict(zip(manifest.files, pool.map(check, manifest), strict=True))
+    return Found(
+        tuple(key for key, fault in faults.items() if fault == "missing"),
+        tuple(key for key, fault in faults.items() if fault == "damaged"),
+    )
+
+
+def _fault(path: Path, entry: Entry, *, full: bool) -> Literal["", "missing", "damaged"]:
+    try:
+        if not full:
+            return "" if path.stat().st_size == entry.size else "damaged"
+        return "" if _has_checksum(path, entry) else "damaged"
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except OSError:
+        return "damaged"  # the disk does not give the bytes back
+
+
+def _has_checksum(path: Path, entry: Entry) -> bool:
+    assert entry.proof is not None
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size != entry.size:
+            return False
+        crc = 0
+        for block in read_range(descriptor, 0, entry.size, path):
+            crc = crc64nvme(block, crc)
+        return crc == entry.proof.crc64nvme
+    except BadResponse:
+        return False
+    except CacheError as error:
+        raise OSError(str(error)) from error  # from here on a damaged file like any other
+    finally:
+        os.close(descriptor)
