@@ -9,7 +9,7 @@ from tusz_cache.report import SyncReport, VerifyReport
 from tusz_cache.settings import SyncSettings
 from tusz_cache.stores import Access
 from tusz_cache.verifying import verify_cache
-from tusz_cache.version import VERSION as __version__
+from tusz_cache.version import __version__
 from tusz_cache.workflow import plan_copy, populate_cache
 
 __all__ = [

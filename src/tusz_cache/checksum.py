@@ -109,8 +109,8 @@ NOTHING = Expectation("own-crc")
 def expectation(etag: str | None, headers: Mapping[str, str]) -> Expectation:
     """Return the best proof that an S3 answer offers. Pure.
 
-    headers: the answer's headers, names in lower case. An ETag is an MD5 only if it looks like one and the object is not
-    encrypted with SSE-KMS or SSE-C (S3 user guide, "Checking object integrity").
+    headers: the answer's headers, names in lower case. An ETag is an MD5 only if it looks like one and the object is
+    not encrypted with SSE-KMS or SSE-C (S3 user guide, "Checking object integrity").
     """
     composite: Expectation | None = None
     for algorithm in _HEADERS:
@@ -153,6 +153,6 @@ def digest_of_parts(algorithm: Algorithm, digests: Sequence[bytes]) -> bytes:
 
 
 def uniform_parts(size: int, part_size: int) -> tuple[int, ...]:
-    """Return the lengths of the parts of `size` bytes cut every `part_size` bytes; one empty part for an empty file."""
+    """Return the lengths of `size` bytes cut every `part_size` bytes; one empty part for an empty file."""
     whole, rest = divmod(size, part_size)
     return (part_size,) * whole + ((rest,) if rest or not whole else ())

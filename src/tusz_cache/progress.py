@@ -57,10 +57,8 @@ class Progress:
         seconds = time.monotonic() - self._began
         rate = self._bytes / seconds if seconds else 0.0
         left = format_seconds((self._total_bytes - self._bytes) / rate) if rate else "unknown"
-        return (
-            f"{format_bytes(self._bytes)} of {format_bytes(self._total_bytes)}, {self._files} of {self._total_files} files, "
-            f"{format_bytes(rate)}/s, {left} left"
-        )
+        done = f"{format_bytes(self._bytes)} of {format_bytes(self._total_bytes)}"
+        return f"{done}, {self._files} of {self._total_files} files, {format_bytes(rate)}/s, {left} left"
 
     def say(self, text: str) -> None:
         """Write one line for a person."""

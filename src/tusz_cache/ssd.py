@@ -1,7 +1,7 @@
 """The only code that writes to a target: preallocate, pwrite, sync, publish by rename, trash.
 
-The order is the contract: a name appears only after its bytes are synced, and whoever records the name does so after the
-directory is synced too.
+The order is the contract: a name appears only after its bytes are synced, and whoever records the name does so after
+the directory is synced too.
 """
 
 import contextlib

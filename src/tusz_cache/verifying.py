@@ -44,7 +44,8 @@ def verify_cache(
     """Check a cache against its seal and manifest.
 
     level: "quick" compares seal, manifest and sizes; "full" reads and checks every byte.
-    expect: npz files that each split must have, e.g. {"train": 4667, "dev": 1832}. strict: unexpected files are a fault.
+    expect: npz files that each split must have, e.g. {"train": 4667, "dev": 1832}.
+    strict: unexpected files are a fault.
     Raises Damaged if there is no seal or it does not fit the manifest; UsageError.
     """
     if level not in {"quick", "full"}:

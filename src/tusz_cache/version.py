@@ -3,6 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    VERSION = version("tusz-cache")
+    __version__ = version("tusz-cache")
 except PackageNotFoundError:  # used from a source tree without installation
-    VERSION = "0+unknown"
+    __version__ = "0+unknown"

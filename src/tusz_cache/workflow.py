@@ -28,7 +28,7 @@ from tusz_cache.ssd import Target
 from tusz_cache.stores import Source, open_source, target_path
 from tusz_cache.units import format_bytes
 from tusz_cache.verifying import check_files
-from tusz_cache.version import VERSION
+from tusz_cache.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,9 @@ def populate_cache(
     """Make the directory `target` equal to `source`, verified and sealed.
 
     source: any fsspec URL or path. changes: fields of SyncSettings, e.g. `workers=32`.
-    Objects that fail are in the report (`failures`), which then has `sealed=False`; everything else arrives all the same.
-    Raises CacheError: SourceError, TargetError, UsageError, Incomplete (the listing failed), Refused, NoSpace, Interrupted.
+    Objects that fail are in the report (`failures`), which then has `sealed=False`; all others arrive.
+    Raises CacheError: SourceError, TargetError, UsageError, Incomplete (the listing failed), Refused, NoSpace,
+    Interrupted.
     """
     began = time.monotonic()
     settings = replace(settings or SyncSettings(), **changes)
@@ -126,7 +127,7 @@ def _held(place: Target, source: Manifest, settings: SyncSettings) -> Iterator[t
 
 
 def _check_space(place: Target, plan: Plan, holdings: Holdings, settings: SyncSettings) -> None:
-    """Raise NoSpace before the first byte if the target cannot hold the plan. A declared volume's figures mean nothing."""
+    """Raise NoSpace at once if the target cannot hold the plan. A declared volume's figures mean nothing."""
     if settings.volume is not None:
         return
     reserved = sum(
@@ -171,7 +172,7 @@ class _Run:
         if outcome.failures:
             return self._report(outcome, manifest, sealed=False)
         self._verify(manifest)
-        self._seal(manifest, outcome)
+        self._seal(manifest)
         return self._report(outcome, manifest, sealed=True)
 
     def _copy(self, book: Journal, lock: int) -> Outcome:
@@ -183,7 +184,7 @@ class _Run:
         if not entries:
             return Outcome()
         self.watcher.start(sum(entry.size for entry in entries), len(entries))
-        engine = Engine(self.store, self.place, book, self._copy_settings(), self.watcher, (lock,))
+        engine = Engine(self.store, self.place, book, self._copy_settings(), self.watcher, share=(lock,))
         return engine.copy(self.plan, self.holdings.files.files, claims)
 
     def _sweep(self, wanted: set[str]) -> None:
@@ -216,9 +217,9 @@ class _Run:
         """Raise Damaged unless every file lies there as it was written."""
         self.watcher.say("reading every byte again" if self.settings.reverify else "checking sizes")
         found = check_files(self.place.root, manifest, full=self.settings.reverify)
-        if found.missing or found.damaged:
+        if bad := found.missing + found.damaged:
             raise Damaged(
-                f"{len(found.missing)} files are missing and {len(found.damaged)} damaged, e.g. {(found.missing + found.damaged)[0]!r}",
+                f"{len(found.missing)} files are missing and {len(found.damaged)} damaged, e.g. {bad[0]!r}",
                 hint="something else writes to the target, or its disk is failing: run sync again",
             )
 
@@ -247,11 +248,11 @@ class _Run:
             filters=filters,
             complete=not filters,
             created=created,
-            tusz_cache=VERSION,
+            tusz_cache=__version__,
             volume=self.settings.volume,
         )
 
-    def _seal(self, manifest: Manifest, outcome: Outcome) -> None:
+    def _seal(self, manifest: Manifest) -> None:
         """Publish manifest, leftovers and seal, in this order; then forget journal and trash."""
         meta = self.place.meta
         data = to_bytes(manifest)

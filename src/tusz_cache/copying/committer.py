@@ -23,7 +23,7 @@ class Committed:
 
 
 class Committer:
-    """Publishes what the engine hands over. Everything is delivered back as `Committed`, or as the error that stopped it."""
+    """Publishes what the engine hands over, and delivers it back as `Committed`, or the error that stopped it."""
 
     def __init__(self, target: Target, journal: Journal, deliver: Callable[[Committed | BaseException], None]) -> None:
         self._target, self._journal, self._deliver = target, journal, deliver

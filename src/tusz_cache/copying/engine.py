@@ -1,6 +1,6 @@
-"""Engine: carries a plan out. One thread decides, a pool of workers moves bytes, a committer publishes.
+"""Engine: carries a plan out. One thread decides; workers move bytes, openers ask and read back, a committer publishes.
 
-Every message comes through one inbox: results of orders, opened files, committed files, errors.
+Every message comes through one inbox: pieces fetched or failed, answers of openers, files committed, bugs.
 """
 
 import heapq
@@ -11,34 +11,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from tusz_cache.checksum import combine_crc64nvme
 from tusz_cache.copying.committer import Committed, Committer
 from tusz_cache.copying.journal import Journal, OpenFile
-from tusz_cache.copying.lanes import BLOCK, BUFFER, Done, Failed, Order, Piece, Recheck
-from tusz_cache.copying.opening import Opened, Renewed, open_for_check, open_for_copy, renew
+from tusz_cache.copying.lanes import BLOCK, BUFFER, Failed, Fetched, Piece
+from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
 from tusz_cache.copying.pool import Pool
 from tusz_cache.copying.rate import Concurrency, backoff, pace
-from tusz_cache.copying.transfer import Transfer, Verdict, hash_ranges, judge_digests
-from tusz_cache.entry import Entry, Proof
-from tusz_cache.errors import (
-    BadResponse,
-    CacheError,
-    Forbidden,
-    ForeignTarget,
-    Interrupted,
-    NoSpace,
-    TargetError,
-    Throttled,
-)
+from tusz_cache.copying.transfer import Transfer, Verdict
+from tusz_cache.entry import Entry
+from tusz_cache.errors import BadResponse, CacheError, Forbidden, Interrupted, NoSpace, TargetError, Throttled
 from tusz_cache.plan import Plan
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
 
-OPENERS = 8  # threads that ask the control plane
+OPENERS = 8  # threads that ask the control plane and read back
 UNCOMMITTED = 512  # files fetched but not yet durable; beyond, fetching waits for the disk
 WRONG_WHOLES = 2  # times that a file is fetched again because its whole checksum was wrong
 REFUSALS = 3  # 403 for one file, with fresh signatures in between
@@ -83,16 +73,8 @@ class Outcome:
     throttled: int = 0
 
 
-@dataclass(slots=True)
-class _Check:
-    """A file in the target that may be what the source has."""
-
-    entry: Entry
-    opened: Opened
-
-
 class Engine:
-    """One run of a plan. Use `copy`."""
+    """One run of a plan. Use `copy`, once."""
 
     def __init__(
         self,
@@ -101,23 +83,27 @@ class Engine:
         journal: Journal,
         settings: CopySettings,
         watcher: Watcher,
-        share: tuple[int, ...],
+        *,
+        share: tuple[int, ...] = (),
     ) -> None:
-        self.source, self.target, self.journal, self.settings, self.watcher = source, target, journal, settings, watcher
+        """share: file descriptors that workers keep open (the target's lock)."""
         self.outcome = Outcome()
-        self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self.rate = Concurrency(settings.workers)
-        self.pool = Pool(self.inbox.put, settings.workers, settings.processes, share=share)
-        self.committer = Committer(target, journal, self.inbox.put)
-        self.openers = ThreadPoolExecutor(OPENERS, thread_name_prefix="open")
-        self.tickets = itertools.count()
-        self.orders: dict[int, tuple[Order, Transfer | _Check]] = {}
-        self.ready: deque[Transfer] = deque()  # with parts to fetch
-        self.later: list[tuple[float, int, Transfer, int]] = []  # heap: (when, tie breaker, transfer, part)
-        self.opening = 0
-        self.committing = 0
-        self.claims: Mapping[str, OpenFile] = {}
-        self.guests: frozenset[str] = frozenset()
+        self._journal, self._settings, self._watcher = journal, settings, watcher
+        self._serial = target.durability.front_to_back
+        # with policy "commit" nothing is durable before the end of a round, so there waiting would never end
+        self._room = UNCOMMITTED if target.durability.commit is None else sys.maxsize
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._rate = Concurrency(settings.workers)
+        self._opener = Opener(source, target, settings.part_size)
+        self._threads = ThreadPoolExecutor(OPENERS, thread_name_prefix="open")
+        self._pool = Pool(self._inbox.put, settings.workers, settings.processes, share=share)
+        self._committer = Committer(target, journal, self._inbox.put)
+        self._tickets = itertools.count()
+        self._flying: dict[int, tuple[Piece, Transfer]] = {}
+        self._ready: deque[Transfer] = deque()  # with parts to fetch
+        self._later: list[tuple[float, int, Transfer, int]] = []  # heap: (when, tie breaker, transfer, part)
+        self._asked = 0  # answers that openers owe
+        self._committing = 0  # files that the committer owes
 
     def copy(self, plan: Plan, here: Mapping[str, Entry], claims: Mapping[str, OpenFile]) -> Outcome:
         """Carry out `plan.copy` and `plan.check`.
@@ -125,159 +111,122 @@ class Engine:
         here: what the target holds, with proof where known. claims: files that an earlier run began.
         Raises: Interrupted; NoSpace and TargetError, which end everything; bugs of any thread.
         """
-        self.claims, self.guests = claims, plan.guests if not self.settings.adopt else frozenset()
+        guests = frozenset() if self._settings.adopt else plan.guests
+        check, copy = self._opener.for_check, self._opener.for_copy
         todo: Iterator[Callable[[], Opened]] = itertools.chain(
-            (partial(open_for_check, self.source, here[entry.key], entry) for entry in plan.check),
-            (self._opener(entry) for entry in plan.copy),
+            (partial(check, e, here[e.key], claims.get(e.key), is_guest=e.key in guests) for e in plan.check),
+            (partial(copy, e, claims.get(e.key)) for e in plan.copy),
         )
-        with self.pool:
+        with self._pool:
             try:
                 self._loop(todo)
             finally:
-                self.openers.shutdown(cancel_futures=True)
-                self.committer.close()
-                self._drain()
-        self.outcome.throttled = self.rate.throttled
-        if self.watcher.stop_signal is not None:
-            raise Interrupted(
-                "stopped by a signal; what is whole is kept",
-                hint="run the same command again: it goes on from here",
-                signum=self.watcher.stop_signal,
-            )
+                self._threads.shutdown(cancel_futures=True)
+                self._committer.close()
+                self._take_in_commits()
+        self.outcome.throttled = self._rate.throttled
+        if (signum := self._watcher.stop_signal) is not None:
+            hint = "run the same command again: it goes on from here"
+            raise Interrupted("stopped by a signal; what is whole is kept", hint=hint, signum=signum)
         return self.outcome
-
-    def _opener(self, entry: Entry, opened: Opened | None = None) -> Callable[[], Opened]:
-        return partial(
-            open_for_copy, self.source, self.target, entry, self.claims.get(entry.key), self.settings.part_size, opened
-        )
 
     def _loop(self, todo: Iterator[Callable[[], Opened]]) -> None:
         more = True
         while True:
-            stopping = self.watcher.stop_signal is not None
+            stopping = self._watcher.stop_signal is not None
             if not stopping:
                 more = more and self._open(todo)
                 self._wake()
                 self._issue()
-            if not self.orders and (stopping or not (more or self.opening or self.ready or self.later)):
+            if not self._flying and (stopping or not (more or self._asked or self._ready or self._later)):
                 return
-            self._handle_next(TICK)
+            try:
+                message = self._inbox.get(timeout=TICK)
+            except queue.Empty:
+                continue
+            self._handle(message)
+
+    # handing out work
 
     def _open(self, todo: Iterator[Callable[[], Opened]]) -> bool:
         """Ask about more files, some ahead of the workers. Returns False at the end of the plan."""
-        ahead = 2 * self.settings.workers
-        # with policy "commit" nothing is durable before the end of a round, so there waiting would never end
-        room = UNCOMMITTED if self.target.durability.commit is None else sys.maxsize
-        while self.opening + len(self.ready) < ahead and self.committing < room:
+        while self._asked + len(self._ready) < 2 * self._settings.workers and self._committing < self._room:
             task = next(todo, None)
             if task is None:
                 return False
-            self._submit(task)
+            self._ask(task)
         return True
 
-    def _submit(self, task: Callable[[], Opened | Renewed]) -> None:
-        self.opening += 1
-        self.openers.submit(task).add_done_callback(self._arrived)
+    def _ask(self, task: Callable[[], Answer]) -> None:
+        self._asked += 1
+        self._threads.submit(task).add_done_callback(self._answered)
 
-    def _arrived(self, future: Future[Opened | Renewed]) -> None:
+    def _answered(self, future: Future[Answer]) -> None:
         if not future.cancelled():
-            self.inbox.put(future.exception() or future.result())
+            self._inbox.put(future.exception() or future.result())
 
     def _wake(self) -> None:
         """Put parts whose pause is over back in line."""
         now = time.monotonic()
-        while self.later and self.later[0][0] <= now:
-            _, _, transfer, index = heapq.heappop(self.later)
-            self._again(transfer, index)
-
-    def _again(self, transfer: Transfer, index: int) -> None:
-        if not transfer.failed:
-            transfer.todo.appendleft(index)
-            self._line_up(transfer)
+        while self._later and self._later[0][0] <= now:
+            _, _, transfer, index = heapq.heappop(self._later)
+            if not transfer.failed:
+                transfer.todo.appendleft(index)
+                self._line_up(transfer)
 
     def _line_up(self, transfer: Transfer) -> None:
-        if transfer.todo and transfer.fetch is not None and transfer not in self.ready:
-            self.ready.appendleft(transfer)
+        if transfer.todo and transfer.fetch is not None and transfer not in self._ready:
+            self._ready.appendleft(transfer)
 
     def _issue(self) -> None:
         """Hand out parts, as many as may be under way. The files begun first are finished first."""
-        serial = self.target.durability.front_to_back
         waiting = []
-        while self.ready and len(self.orders) < int(self.rate.limit):
-            transfer = self.ready.popleft()
-            if serial and transfer.in_flight:
+        while self._ready and len(self._flying) < int(self._rate.limit):
+            transfer = self._ready.popleft()
+            if self._serial and transfer.in_flight:
                 waiting.append(transfer)
                 continue
             self._send(transfer, transfer.todo.popleft())
             if transfer.todo:
-                self.ready.appendleft(transfer)
-        self.ready.extendleft(reversed(waiting))
+                self._ready.appendleft(transfer)
+        self._ready.extendleft(reversed(waiting))
 
     def _send(self, transfer: Transfer, index: int) -> None:
         assert transfer.fetch is not None
-        serial, settings = self.target.durability.front_to_back, self.settings
-        remaining = len(self.orders) + 1 + sum(len(other.todo) + 1 for other in self.ready) + len(transfer.todo)
-        transfer.in_flight += 1
-        self._order(
-            Piece(
-                ticket=next(self.tickets),
-                entry=transfer.entry,
-                fetch=transfer.fetch,
-                partial=transfer.partial,
-                start=index * transfer.part_size,
-                length=transfer.lengths[index],
-                algorithm=transfer.algorithm,
-                create=transfer.is_single,
-                preallocate=not serial,
-                stall=settings.stall_timeout,
-                pace=pace(settings.bwlimit, settings.workers, remaining),
-                block=BLOCK if serial else BUFFER,
-            ),
-            transfer,
+        remaining = len(self._flying) + 1 + sum(len(other.todo) for other in self._ready) + len(transfer.todo)
+        piece = Piece(
+            ticket=next(self._tickets),
+            entry=transfer.entry,
+            fetch=transfer.fetch,
+            partial=transfer.partial,
+            start=index * transfer.part_size,
+            length=transfer.lengths[index],
+            algorithm=transfer.algorithm,
+            create=transfer.is_single,
+            preallocate=not self._serial,
+            stall=self._settings.stall_timeout,
+            pace=pace(self._settings.bwlimit, self._settings.workers, remaining),
+            block=BLOCK if self._serial else BUFFER,
         )
+        transfer.in_flight += 1
+        self._flying[piece.ticket] = (piece, transfer)
+        self._pool.submit(piece)
 
-    def _order(self, order: Order, subject: Transfer | _Check) -> None:
-        self.orders[order.ticket] = (order, subject)
-        self.pool.submit(order)
-
-    # messages
-
-    def _handle_next(self, timeout: float) -> None:
-        try:
-            message = self.inbox.get(timeout=timeout)
-        except queue.Empty:
-            return
-        self._handle(message)
-
-    def _drain(self) -> None:
-        """Take in what the committer delivered last."""
-        while True:
-            try:
-                message = self.inbox.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(message, Committed | BaseException):
-                self._handle(message)
+    # taking in messages
 
     def _handle(self, message: object) -> None:
         match message:
-            case Opened():
-                self.opening -= 1
-                self._opened(message)
-            case Renewed(transfer=transfer, error=error):
-                self.opening -= 1
-                if error is not None:
-                    self._fail(transfer, error)
-                self._line_up(transfer)
-            case Done() | Failed():
-                order, subject = self.orders.pop(message.ticket)
-                if isinstance(subject, _Check):
-                    self._checked(subject, message)
-                elif isinstance(order, Recheck):
-                    self._rechecked(subject, order, message)
-                elif isinstance(order, Piece):
-                    subject.in_flight -= 1
-                    self._fetched(subject, order, message)
+            case Fetched() | Failed():
+                piece, transfer = self._flying.pop(message.ticket)
+                transfer.in_flight -= 1
+                index = piece.start // transfer.part_size
+                if isinstance(message, Fetched):
+                    self._fetched(transfer, index, message)
+                else:
+                    self._missed(transfer, index, piece, message)
+            case Opened() | Renewed() | Judged():
+                self._asked -= 1
+                self._take_answer(message)
             case Committed():
                 self._committed(message)
             case BaseException():
@@ -285,230 +234,136 @@ class Engine:
             case _:
                 raise AssertionError(message)
 
-    def _opened(self, opened: Opened) -> None:
-        if opened.error is not None:
-            self._fail_key(opened.entry.key, opened.error)
-        elif opened.transfer is not None:
-            self._start(opened.transfer, opened.claim)
-        elif opened.facts is not None:
-            self._begin_check(_Check(opened.entry, opened))
+    def _take_answer(self, answer: Answer) -> None:
+        match answer:
+            case Opened(error=CacheError() as error):
+                self._fail(answer.entry.key, error)
+            case Opened(kept=Entry() as entry):
+                self._commit(entry)
+            case Opened(transfer=Transfer() as transfer):
+                self._watcher.advance(sum(transfer.lengths[index] for index in transfer.crcs))
+                self._begin(transfer)
+            case Renewed(error=CacheError() as error) | Judged(error=CacheError() as error):
+                self._give_up(answer.transfer, error)
+            case Renewed():
+                self._line_up(answer.transfer)
+            case Judged():
+                self._settle(answer.transfer, answer.verdict)
 
-    def _start(self, transfer: Transfer, claim: OpenFile | None) -> None:
-        lengths = transfer.lengths
-        if claim is None:
-            transfer.number = self.journal.number()
-            self._record_start(transfer)
-        claimed = claim.parts if claim else {}
-        believed = [index for index, length in enumerate(lengths) if claimed.get(index, (-1, 0))[0] == length]
-        transfer.todo.extend(sorted(set(range(len(lengths))) - set(believed)))
-        if believed:
-            ranges = tuple((index * transfer.part_size, lengths[index]) for index in believed)
-            self._order(Recheck(next(self.tickets), transfer.partial, ranges, transfer.algorithm), transfer)
-        else:
-            self.ready.append(transfer)
-
-    def _record_start(self, transfer: Transfer) -> None:
-        entry = transfer.entry
-        self.journal.record([["file", transfer.number, entry.key, entry.size, entry.etag, transfer.part_size]])
-
-    def _rechecked(self, transfer: Transfer, order: Recheck, result: Done | Failed) -> None:
-        """Parts that an earlier run claimed were read back: keep those whose checksum is as claimed."""
-        claimed = self.claims[transfer.entry.key].parts
-        indices = [start // transfer.part_size for start, _ in order.ranges]
-        found = list(zip(result.crcs, result.digests, strict=True)) if isinstance(result, Done) else []
-        for place, index in enumerate(indices):
-            if place < len(found) and found[place][0] == claimed[index][1]:
-                transfer.resumed = True
-                self._have(transfer, index, *found[place])
-                self.watcher.advance(transfer.lengths[index])
-            else:
-                transfer.todo.append(index)
+    def _begin(self, transfer: Transfer) -> None:
+        if transfer.number is None:
+            transfer.number, entry = self._journal.number(), transfer.entry
+            self._journal.record([["file", transfer.number, entry.key, entry.size, entry.etag, transfer.part_size]])
         if transfer.is_complete:
-            self._settle(transfer)
+            self._settle(transfer, transfer.judge())
         else:
-            self.ready.appendleft(transfer)
+            self._ready.append(transfer)
 
-    def _have(self, transfer: Transfer, index: int, crc: int, digest: bytes) -> None:
-        transfer.crcs[index] = crc
-        if digest:
-            transfer.digests[index] = digest
-        self.journal.record([["part", transfer.number, index, transfer.lengths[index], crc]])
-
-    def _fetched(self, transfer: Transfer, piece: Piece, result: Done | Failed) -> None:
-        index = piece.start // transfer.part_size
-        if isinstance(result, Failed):
-            self.outcome.refetched += result.received
-            if not transfer.failed:
-                self._retry(transfer, piece, index, result.error)
-            return
-        self.rate.succeeded()
-        transfer.refusals = 0
-        transfer.received += result.received
+    def _fetched(self, transfer: Transfer, index: int, result: Fetched) -> None:
+        self._rate.succeeded()
+        self._watcher.advance(result.received)
         self.outcome.received += result.received
-        self.watcher.advance(result.received)
+        transfer.received += result.received
+        transfer.refusals = 0
         if transfer.expectation is None:
             transfer.expectation = result.expectation
-        self._have(transfer, index, result.crcs[0], result.digests[0] if result.digests else b"")
-        if transfer.is_complete:
-            self._settle(transfer)
+        transfer.have(index, result.crc, result.digest)
+        self._journal.record([["part", transfer.number, index, transfer.lengths[index], result.crc]])
+        if transfer.is_complete and not transfer.failed:
+            self._settle(transfer, transfer.judge())
 
-    def _retry(self, transfer: Transfer, piece: Piece, index: int, error: CacheError) -> None:
-        if isinstance(error, NoSpace | TargetError):
-            raise error  # nothing else would fare better
-        self.outcome.retries += 1
-        if isinstance(error, Forbidden):
-            self._refused(transfer, piece, index, error)
-            return
-        if isinstance(error, Throttled):
-            self.rate.refused(time.monotonic())
-        attempt = transfer.attempts[index] = transfer.attempts.get(index, 0) + 1
-        if not error.temporary or attempt > self.settings.retries:
-            self._fail(transfer, error)
-            return
-        heapq.heappush(self.later, (time.monotonic() + backoff(attempt), next(self.tickets), transfer, index))
-
-    def _refused(self, transfer: Transfer, piece: Piece, index: int, error: Forbidden) -> None:
-        """A signed URL was refused: sign anew, then with credentials read anew, then give up."""
-        transfer.todo.appendleft(index)
-        if piece.fetch is not transfer.fetch:
-            self._line_up(transfer)  # another part noticed first; it is renewed or being renewed
-            return
-        transfer.refusals += 1
-        if transfer.refusals > REFUSALS:
-            self._fail(transfer, error)
-            return
-        transfer.fetch = None
-        if transfer in self.ready:
-            self.ready.remove(transfer)
-        self._submit(partial(renew, self.source, transfer))
-
-    def _settle(self, transfer: Transfer, verdict: Verdict | None = None) -> None:
+    def _settle(self, transfer: Transfer, verdict: Verdict) -> None:
         """All parts are there: publish the file, read it back, or fetch it anew."""
-        expected = transfer.expectation
-        verdict = verdict or transfer.judge()
-        if verdict is Verdict.UNKNOWN:
-            self._read_back(transfer)
-        elif verdict is Verdict.PROVEN:
-            self.committing += 1
-            self.committer.add(transfer)
+        if verdict is Verdict.PROVEN:
+            self._commit(transfer)
+        elif verdict is Verdict.UNKNOWN or (transfer.is_composite and not transfer.reread):
+            transfer.reread = True
+            self._ask(partial(self._opener.judge, transfer))
         else:
-            self._wrong(transfer)
+            self._fetch_anew(transfer)
 
-    def _read_back(self, transfer: Transfer) -> None:
-        """Hash the whole partial file: the stream could not tell, because the source's parts are cut elsewhere."""
-        expected = transfer.expectation
-        assert expected is not None
-        if expected.parts and not transfer.source_parts:
-            transfer.source_parts = self._true_parts(transfer, expected.parts)
-        if not transfer.failed:
-            ranges = hash_ranges(transfer.entry.size, expected, transfer.source_parts)
-            check = _Check(transfer.entry, Opened(transfer.entry, transfer=transfer))
-            self._order(Recheck(next(self.tickets), transfer.partial, ranges, expected.algorithm), check)
-
-    def _true_parts(self, transfer: Transfer, count: int) -> tuple[int, ...]:
-        try:
-            return self.source.part_sizes(transfer.entry, count)
-        except CacheError as error:
-            self._fail(transfer, error)
-            return ()
-
-    def _wrong(self, transfer: Transfer) -> None:
-        expected = transfer.expectation
-        if expected is not None and expected.parts:
-            sizes = self._true_parts(transfer, expected.parts)
-            if transfer.failed:
-                return
-            if sizes != transfer.source_parts and sum(sizes) == transfer.entry.size:
-                transfer.source_parts = sizes  # the parts were not of one length: judge again by the true ones
-                self._read_back(transfer)
-                return
-        transfer.wrong += 1
+    def _fetch_anew(self, transfer: Transfer) -> None:
         self.outcome.retries += 1
         self.outcome.received -= transfer.received
         self.outcome.refetched += transfer.received
-        transfer.received = 0
-        self.watcher.advance(-transfer.entry.size)
+        self._watcher.advance(-transfer.entry.size)
+        transfer.wrong += 1
         if transfer.wrong > WRONG_WHOLES:
             hint = "the object at the source or the way to it is damaged: compare its checksum there"
-            self._fail(
-                transfer, BadResponse(f"{transfer.entry.key!r}: the bytes do not have the source's checksum", hint=hint)
-            )
+            message = f"{transfer.entry.key!r}: the bytes do not have the source's checksum"
+            self._give_up(transfer, BadResponse(message, hint=hint))
             return
         transfer.start_over()
-        self._record_start(transfer)  # what was claimed of it before no longer holds
-        self._line_up(transfer)
+        self._begin(transfer)  # recorded anew: what was claimed of it no longer holds
 
-    # files that lie in the target already
-
-    def _begin_check(self, check: _Check) -> None:
-        facts, known = check.opened.facts, check.opened.here
-        assert facts is not None
-        expected = facts.expectation
-        if expected.algorithm is None:
-            self._replace(check)
-        elif known is not None and expected.algorithm == "crc64nvme" and not expected.parts:
-            same = known.crc64nvme.to_bytes(8, "big") == expected.digest
-            self._keep(check, replace(known, verified=expected.level)) if same else self._replace(check)
-        else:
-            path = self.target.path(check.entry.key)
-            ranges = hash_ranges(facts.size, expected, facts.part_sizes)
-            self._order(Recheck(next(self.tickets), path, ranges, expected.algorithm), check)
-
-    def _checked(self, check: _Check, result: Done | Failed) -> None:
-        """A file was read back and hashed: one being fetched, or one that lay there."""
-        transfer = check.opened.transfer
-        if transfer is not None:
-            assert transfer.expectation is not None
-            if isinstance(result, Failed):
-                self._fail(transfer, result.error)
-            else:
-                self._settle(transfer, judge_digests(transfer.expectation, result.digests))
+    def _missed(self, transfer: Transfer, index: int, piece: Piece, result: Failed) -> None:
+        error = result.error
+        self.outcome.refetched += result.received
+        if isinstance(error, NoSpace | TargetError):
+            raise error  # no other file would fare better
+        if transfer.failed:
             return
-        facts = check.opened.facts
-        assert facts is not None
-        if isinstance(result, Failed) or judge_digests(facts.expectation, result.digests) is not Verdict.PROVEN:
-            self._replace(check)
+        self.outcome.retries += 1
+        if isinstance(error, Forbidden):
+            self._refused(transfer, index, piece, error)
             return
-        lengths = [length for _, length in hash_ranges(facts.size, facts.expectation, facts.part_sizes)]
-        crc = combine_crc64nvme(zip(result.crcs, lengths, strict=True))
-        mtime_ns = self.target.path(check.entry.key).stat().st_mtime_ns
-        self._keep(check, Proof(crc, facts.expectation.level, mtime_ns))
-
-    def _keep(self, check: _Check, proof: Proof) -> None:
-        self.committing += 1
-        self.committer.add(replace(check.entry, proof=proof))
-
-    def _replace(self, check: _Check) -> None:
-        key = check.entry.key
-        if key in self.guests:
-            hint = "move it away, or pass --adopt to replace it"
-            self._fail_key(
-                key,
-                ForeignTarget(f"{key!r} in the target is not the source's, and this tool never wrote it", hint=hint),
-            )
+        if isinstance(error, Throttled):
+            self._rate.refused(time.monotonic())
+        attempt = transfer.attempts[index] = transfer.attempts.get(index, 0) + 1
+        if error.temporary and attempt <= self._settings.retries:
+            when = time.monotonic() + backoff(attempt)
+            heapq.heappush(self._later, (when, next(self._tickets), transfer, index))
         else:
-            self._submit(self._opener(check.entry, check.opened))
+            self._give_up(transfer, error)
+
+    def _refused(self, transfer: Transfer, index: int, piece: Piece, error: Forbidden) -> None:
+        """A signed URL was refused: sign anew, then with credentials read anew, then give up."""
+        transfer.todo.appendleft(index)
+        if piece.fetch is not transfer.fetch:
+            self._line_up(transfer)  # another part noticed first: it is renewed, or will be
+            return
+        transfer.refusals += 1
+        if transfer.refusals > REFUSALS:
+            self._give_up(transfer, error)
+            return
+        transfer.fetch = None
+        self._leave_line(transfer)
+        self._ask(partial(self._opener.renew, transfer))
 
     # ends
 
+    def _commit(self, item: Transfer | Entry) -> None:
+        self._committing += 1
+        self._committer.add(item)
+
     def _committed(self, message: Committed) -> None:
-        self.committing -= len(message.copied) + len(message.kept)
+        self._committing -= len(message.copied) + len(message.kept)
         for transfer, entry in message.copied:
             self.outcome.copied[entry.key] = entry
             self.outcome.resumed += transfer.resumed
         for entry in message.kept:
             self.outcome.adopted[entry.key] = entry
-            self.watcher.advance(entry.size)
-        self.watcher.advance(0, len(message.copied) + len(message.kept))
+            self._watcher.advance(entry.size)
+        self._watcher.advance(0, len(message.copied) + len(message.kept))
 
-    def _fail(self, transfer: Transfer, error: CacheError) -> None:
+    def _take_in_commits(self) -> None:
+        """Handle what the committer delivered last."""
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Committed | BaseException):
+                self._handle(message)
+
+    def _give_up(self, transfer: Transfer, error: CacheError) -> None:
         transfer.failed = True
         transfer.todo.clear()
-        if transfer in self.ready:
-            self.ready.remove(transfer)
-        self._fail_key(transfer.entry.key, error)
+        self._leave_line(transfer)
+        self._fail(transfer.entry.key, error)
 
-    def _fail_key(self, key: str, error: CacheError) -> None:
+    def _leave_line(self, transfer: Transfer) -> None:
+        if transfer in self._ready:
+            self._ready.remove(transfer)
+
+    def _fail(self, key: str, error: CacheError) -> None:
         if isinstance(error, NoSpace | TargetError):
             raise error
         self.outcome.failures[key] = error

@@ -135,10 +135,10 @@ def _refused(response: http.client.HTTPResponse, entry: Entry) -> NoReturn:
     found = _CODE.search(body)
     code = found[1].decode(errors="replace") if found else ""
     said = f"{response.status} {code or response.reason}"
-    if response.status in {404, 410, 412, 416} and code not in {"NoSuchBucket"}:
+    if response.status in {404, 410, 412, 416} and code != "NoSuchBucket":
         _changed(entry)
     if response.status == 403 or code in _EXPIRED:
-        hint = "the object may be archived or denied: check s3:GetObject and its storage class; expired credentials need renewal"
+        hint = "check s3:GetObject for it, its storage class (archived?), and whether the credentials have expired"
         raise Forbidden(f"{entry.key!r}: {said}", hint=hint)
     if response.status in {429, 503} or code in {"SlowDown", "TooManyRequests"}:
         raise Throttled(f"{entry.key!r}: {said}", hint="the store limits requests: lower --workers, or run again later")

@@ -1,12 +1,12 @@
 """Journal: an append-only record of what a run has done, from which the next one goes on.
 
-One line a record: CRC-32C of the rest in hex, a space, a JSON array. Reading stops at the first line whose CRC is wrong, so
-a torn tail costs the records after it and nothing else.
+One line a record: CRC-32C of the rest in hex, a space, a JSON array. Reading stops at the first line whose CRC is
+wrong, so a torn tail costs the records after it and nothing else.
 
     ["file", n, key, size, etag, part_size]           file number n is being fetched in parts of part_size bytes
     ["part", n, index, length, crc64nvme]             a hint: re-read before it is believed, so it need not be synced
-    ["done", n, crc64nvme, level, mtime_ns, [crcs]]   the file lies durable under its final name; synced before it counts
-    ["kept", key, size, etag, crc64nvme, level, mtime_ns, part_size, [crcs]]   likewise, for a file that was already there
+    ["done", n, crc64nvme, level, mtime_ns, [crcs]]   the file lies durable under its final name; synced at once
+    ["kept", key, size, etag, crc64nvme, level, mtime_ns, part_size, [crcs]]   likewise, of a file that lay there
     ["gone", key]                                     we deleted it
 """
 

@@ -1,7 +1,7 @@
 """Lanes: one part of one object from the source into its place in a partial file, with its checksum on the way.
 
-Three lanes (docs/design.md): HTTP for whatever signs URLs, local files, and fsspec's `cat_file` for the rest. Each thread
-has one buffer and its own connections. Nothing here decides about retries.
+Three lanes (docs/design.md): HTTP for whatever signs URLs, local files, and fsspec's `cat_file` for the rest. Each
+thread has one buffer and its own connections. Nothing here decides about retries.
 """
 
 import os
@@ -47,50 +47,39 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Recheck:
-    """An order: read back what a partial or final file holds, and hash it."""
+class Fetched:
+    """A piece that lies in its place."""
 
     ticket: int
-    path: Path
-    ranges: tuple[tuple[int, int], ...]  # (start, length)
-    algorithm: Algorithm | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """An order carried out: one checksum for each range."""
-
-    ticket: int
-    received: int = 0  # bytes from the source
-    crcs: tuple[int, ...] = ()
-    digests: tuple[bytes, ...] = ()  # by the order's algorithm, or the answer's
+    received: int  # bytes
+    crc: int  # crc64nvme
+    digest: bytes = b""  # by the piece's algorithm, or the answer's
     expectation: Expectation | None = None  # what an S3 answer with a whole object said of it
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An order that failed."""
+    """A piece that did not come."""
 
     ticket: int
     error: CacheError
-    received: int = 0
+    received: int = 0  # bytes, in vain
 
 
-Order = Piece | Recheck
-Result = Done | Failed
+Result = Fetched | Failed
 
 
-def carry_out(order: Order) -> Result:
-    """Do what `order` says. Every deliberate error comes back as a value; others are bugs and propagate."""
+def fetch(piece: Piece) -> Result:
+    """Carry out `piece`. Every deliberate error comes back as a value; others are bugs and propagate."""
     received = [0]
     try:
-        return _recheck(order) if isinstance(order, Recheck) else _fetch(order, received)
+        return _fetch(piece, received)
     except CacheError as error:
         drop_connections()
-        return Failed(order.ticket, error, received[0])
+        return Failed(piece.ticket, error, received[0])
 
 
-def _fetch(piece: Piece, received: list[int]) -> Done:
+def _fetch(piece: Piece, received: list[int]) -> Fetched:
     if piece.create:
         descriptor = open_partial(piece.partial, piece.entry.size, preallocate=piece.preallocate)
     else:
@@ -114,8 +103,8 @@ def _fetch(piece: Piece, received: list[int]) -> Done:
         stream.finish()
     finally:
         os.close(descriptor)
-    digests = () if algorithm is None else (second.digest() if second else crc.to_bytes(8, "big"),)
-    return Done(piece.ticket, received[0], (crc,), digests, expected if expected is not NOTHING else None)
+    digest = second.digest() if second else (crc.to_bytes(8, "big") if algorithm else b"")
+    return Fetched(piece.ticket, received[0], crc, digest, expected if expected is not NOTHING else None)
 
 
 class _Stream(Protocol):
@@ -217,27 +206,8 @@ class _GenericStream:
             )
 
 
-def _recheck(order: Recheck) -> Done:
-    """Hash what lies in a file. A range that is not there in full raises BadResponse: it has to be fetched."""
-    crcs, digests = [], []
-    with target_errors(order.path):
-        descriptor = os.open(order.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for start, length in order.ranges:
-            crc, second = 0, hasher(order.algorithm) if order.algorithm else None
-            for block in read_range(descriptor, start, length, order.path):
-                crc = crc64nvme(block, crc)
-                if second is not None:
-                    second.update(block)
-            crcs.append(crc)
-            digests.append(second.digest() if second else b"")
-    finally:
-        os.close(descriptor)
-    return Done(order.ticket, 0, tuple(crcs), tuple(digests))
-
-
 def read_range(descriptor: int, start: int, length: int, path: Path) -> Iterator[memoryview]:
-    """Yield bytes [start, start + length) of an open file in this thread's buffer. Raises BadResponse if it is shorter."""
+    """Yield bytes [start, start + length) of an open file, in this thread's buffer. Raises BadResponse if shorter."""
     buffer = _buffer(BUFFER)
     while length:
         with target_errors(path):

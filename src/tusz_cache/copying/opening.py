@@ -1,26 +1,29 @@
-"""Opening a file for the engine, in threads of their own: ask the control plane, sign, make room on the target."""
+"""What the engine has done in threads beside it: ask the control plane, sign, make room, read back.
+
+A CacheError comes back as part of the answer.
+"""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tusz_cache.checksum import NOTHING
 from tusz_cache.copying.journal import OpenFile
-from tusz_cache.copying.transfer import Transfer, part_size_for, partial_name
-from tusz_cache.entry import Entry, Proof
-from tusz_cache.errors import AccessDenied, CacheError, SourceChanged
+from tusz_cache.copying.rereading import judge_by_reading, proof_of, take_over
+from tusz_cache.copying.transfer import Transfer, Verdict, part_size_for, partial_name
+from tusz_cache.entry import Entry
+from tusz_cache.errors import AccessDenied, CacheError, ForeignTarget, SourceChanged
 from tusz_cache.ssd import Target, open_partial
 from tusz_cache.stores.base import Facts, HttpFetch, Source
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that can be fetched, or checked, or that cannot be opened."""
+    """An entry that can be fetched (`transfer`), lies there already (`kept`), or cannot be opened (`error`)."""
 
     entry: Entry
     transfer: Transfer | None = None
-    claim: OpenFile | None = None  # what an earlier run says it has of it
-    facts: Facts | None = None
-    here: Proof | None = None  # of the file in the target
+    kept: Entry | None = None
     error: CacheError | None = None
 
 
@@ -32,52 +35,89 @@ class Renewed:
     error: CacheError | None = None
 
 
-def open_for_copy(
-    source: Source, target: Target, entry: Entry, claim: OpenFile | None, part_size: int, known: Opened | None = None
-) -> Opened:
-    """Prepare to fetch `entry`. known: facts that a check has brought already."""
-    try:
-        path = target.partial / partial_name(entry)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A complete transfer that was read back."""
+
+    transfer: Transfer
+    verdict: Verdict = Verdict.UNKNOWN
+    error: CacheError | None = None
+
+
+Answer = Opened | Renewed | Judged
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens entries of one source for one target."""
+
+    source: Source
+    target: Target
+    part_size: int  # bytes
+
+    def for_copy(self, entry: Entry, claim: OpenFile | None) -> Opened:
+        """Prepare to fetch `entry`. claim: what an earlier run says it has of it."""
+        try:
+            return Opened(entry, transfer=self._transfer(entry, claim, None))
+        except CacheError as error:
+            return Opened(entry, error=error)
+
+    def for_check(self, entry: Entry, here: Entry, claim: OpenFile | None, *, is_guest: bool) -> Opened:
+        """Keep the file of the same size that lies `here` if it is provably `entry`, else prepare to fetch it.
+
+        is_guest: the file is not ours to replace.
+        """
+        try:
+            facts = ask(self.source, entry)
+            proof = proof_of(self.target.path(entry.key), facts, here.proof)
+            if proof is not None:
+                return Opened(entry, kept=replace(entry, proof=proof))
+            if is_guest:
+                raise ForeignTarget(
+                    f"{entry.key!r} in the target is not the source's, and this tool never wrote it",
+                    hint="move it away, or pass --adopt to replace it",
+                )
+            return Opened(entry, transfer=self._transfer(entry, claim, facts))
+        except CacheError as error:
+            return Opened(entry, error=error)
+
+    def _transfer(self, entry: Entry, claim: OpenFile | None, facts: Facts | None) -> Transfer:
+        path = self.target.partial / partial_name(entry)
         if claim is not None and (claim.entry != entry or not _is_there(path, entry.size)):
             claim = None
-        fetch = source.fetch(entry)
-        facts = known.facts if known else None
-        # a small object's checksum comes with its bytes
-        if facts is None and (entry.size > part_size or claim is not None or not isinstance(fetch, HttpFetch)):
-            facts = ask(source, entry)
-        if claim is not None:
-            part_size = claim.part_size
-        elif facts is not None:
-            part_size = part_size_for(entry, facts, part_size)
-        transfer = Transfer(entry, claim.number if claim else -1, path, part_size, fetch=fetch)
+        fetch = self.source.fetch(entry)
+        # an object in one part brings its checksum along with its bytes
+        if facts is None and (entry.size > self.part_size or claim is not None) and isinstance(fetch, HttpFetch):
+            facts = ask(self.source, entry)
+        part_size = claim.part_size if claim else part_size_for(facts, self.part_size) if facts else self.part_size
+        transfer = Transfer(entry, claim.number if claim else None, path, part_size, fetch=fetch)
         if facts is not None:
             transfer.expectation, transfer.source_parts = facts.expectation, facts.part_sizes
-        if not isinstance(fetch, HttpFetch):
+        elif not isinstance(fetch, HttpFetch):
             transfer.expectation = NOTHING
-        if not transfer.is_single:
-            os.close(open_partial(path, entry.size, preallocate=not target.durability.front_to_back))
-        return Opened(entry, transfer=transfer, claim=claim)
-    except CacheError as error:
-        return Opened(entry, error=error)
+        if claim is not None:
+            take_over(transfer, claim)
+        elif not transfer.is_single:
+            os.close(open_partial(path, entry.size, preallocate=not self.target.durability.front_to_back))
+        transfer.todo.extend(index for index in range(len(transfer.lengths)) if index not in transfer.crcs)
+        return transfer
 
+    def renew(self, transfer: Transfer) -> Renewed:
+        """Sign anew; from the second refusal on with credentials read anew."""
+        try:
+            if transfer.refusals > 1:
+                self.source.refresh()
+            transfer.fetch = self.source.fetch(transfer.entry)
+            return Renewed(transfer)
+        except CacheError as error:
+            return Renewed(transfer, error)
 
-def open_for_check(source: Source, here: Entry, entry: Entry) -> Opened:
-    """Ask what the source says of `entry`, of which the target holds a file of the same size."""
-    try:
-        return Opened(entry, facts=ask(source, entry), here=here.proof)
-    except CacheError as error:
-        return Opened(entry, error=error)
-
-
-def renew(source: Source, transfer: Transfer) -> Renewed:
-    """Sign anew; from the second refusal on with credentials read anew."""
-    try:
-        if transfer.refusals > 1:
-            source.refresh()
-        transfer.fetch = source.fetch(transfer.entry)
-        return Renewed(transfer)
-    except CacheError as error:
-        return Renewed(transfer, error)
+    def judge(self, transfer: Transfer) -> Judged:
+        """Read a complete transfer back."""
+        try:
+            return Judged(transfer, judge_by_reading(self.source, transfer))
+        except CacheError as error:
+            return Judged(transfer, error=error)
 
 
 def ask(source: Source, entry: Entry) -> Facts:
@@ -94,8 +134,8 @@ def ask(source: Source, entry: Entry) -> Facts:
     return facts
 
 
-def _is_there(path: os.PathLike[str], size: int) -> bool:
+def _is_there(path: Path, size: int) -> bool:
     try:
-        return os.stat(path).st_size == size
+        return path.stat().st_size == size
     except FileNotFoundError:
         return False

@@ -1,4 +1,4 @@
-"""Who carries out orders: threads here, or worker processes where TLS keeps one interpreter busy."""
+"""Who carries out pieces: threads here, or worker processes where TLS keeps one interpreter busy."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Self
 
 import tusz_cache
-from tusz_cache.copying.lanes import Order, Result, carry_out
+from tusz_cache.copying.lanes import Piece, Result, fetch
 from tusz_cache.errors import Incomplete
 
 
 class Pool:
-    """Carries out orders in `processes` worker processes, or with 0 in threads of this one. Use as a context manager."""
+    """Fetches pieces in `processes` worker processes, or with 0 in threads of this one. A context manager."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class Pool:
         threads: in all. share: file descriptors that stay open as long as any worker lives (the target's lock).
         """
         self._deliver = deliver
-        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._threads, self._processes, self._share = threads, processes, share
         self._workers: list[tuple[Connection, subprocess.Popen[bytes]]] = []
-        self._load: list[int] = []  # orders under way, by worker
+        self._load: list[int] = []  # pieces under way, by worker
         self._counting = threading.Lock()
         self._local: list[threading.Thread] = []
         self._closing = False
@@ -54,9 +54,9 @@ class Pool:
         return self
 
     def _serve(self) -> None:
-        while (order := self._orders.get()) is not None:
+        while (piece := self._pieces.get()) is not None:
             try:
-                self._deliver(carry_out(order))
+                self._deliver(fetch(piece))
             except BaseException as bug:  # noqa: BLE001 - handed to the engine, which raises it
                 self._deliver(bug)
 
@@ -88,16 +88,16 @@ class Pool:
                 self._load[number] -= 1
             self._deliver(result)
 
-    def submit(self, order: Order) -> None:
-        """Have `order` carried out; its result arrives in `results`."""
+    def submit(self, piece: Piece) -> None:
+        """Have `piece` carried out; its result arrives in `results`."""
         if not self._workers:
-            self._orders.put(order)
+            self._pieces.put(piece)
             return
         with self._counting:
             number = min(range(len(self._load)), key=self._load.__getitem__)
             self._load[number] += 1
         try:
-            self._workers[number][0].send(order)
+            self._workers[number][0].send(piece)
         except OSError:
             return  # the worker is gone; its collector says so
 
@@ -107,9 +107,9 @@ class Pool:
         self._closing = True
         with contextlib.suppress(queue.Empty):
             while True:
-                self._orders.get_nowait()
+                self._pieces.get_nowait()
         for _ in self._local:
-            self._orders.put(None)
+            self._pieces.put(None)
         for thread in self._local:
             thread.join()  # nothing may write to the target once its lock is free
         for connection, process in self._workers:

@@ -9,7 +9,7 @@ COOLDOWN = 1.0  # seconds in which several refusals count as one
 
 
 def backoff(attempt: int, uniform: float | None = None) -> float:
-    """Return seconds to wait before attempt number `attempt` (1 is the first retry): full jitter below a doubling bound.
+    """Return seconds to wait before retry number `attempt`: full jitter below a doubling bound.
 
     "Full jitter" after M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     uniform: a number in [0, 1), for tests.

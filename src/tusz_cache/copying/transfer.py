@@ -36,7 +36,7 @@ class Transfer:
     """A file being fetched. Owned by the engine's thread."""
 
     entry: Entry
-    number: int  # in the journal
+    number: int | None  # in the journal; None: not recorded yet
     partial: Path
     part_size: int
     expectation: Expectation | None = None  # None: not known yet, the answer to a whole GET will tell
@@ -50,6 +50,7 @@ class Transfer:
     received: int = 0  # bytes of this run
     refusals: int = 0  # 403 in a row
     wrong: int = 0  # times the whole was wrong
+    reread: bool = False  # read back since the parts were last complete
     resumed: bool = False
     failed: bool = False
 
@@ -69,6 +70,11 @@ class Transfer:
         return not self.todo and not self.in_flight and len(self.crcs) == len(self.lengths)
 
     @property
+    def is_composite(self) -> bool:
+        """Whether the source's checksum is over the checksums of its own parts."""
+        return self.expectation is not None and self.expectation.parts > 0
+
+    @property
     def algorithm(self) -> Algorithm | None:
         """The second checksum to compute on the way, where that spares a second reading."""
         expected = self.expectation
@@ -80,8 +86,15 @@ class Transfer:
     def _aligned(self) -> bool:
         return bool(self.source_parts) and self.lengths == self.source_parts
 
+    def have(self, index: int, crc: int, digest: bytes) -> None:
+        """Note that part `index` lies in its place, with its checksums (an empty digest: not computed)."""
+        self.crcs[index] = crc
+        if digest:
+            self.digests[index] = digest
+
     def start_over(self) -> None:
         """Forget all parts: the whole was wrong."""
+        self.number, self.received, self.reread = None, 0, False
         self.crcs.clear()
         self.digests.clear()
         self.todo.extend(range(len(self.lengths)))
@@ -135,11 +148,10 @@ def hash_ranges(size: int, expected: Expectation, source_parts: Sequence[int]) -
     return tuple(ranges)
 
 
-def part_size_for(entry: Entry, facts: Facts, wanted: int) -> int:
-    """Return the part size to fetch `entry` with: the source's own where that lets the stream be checked, else `wanted`."""
-    if not facts.source_parts_are_uniform or not SMALLEST_PART <= facts.part_sizes[0] <= LARGEST_PART:
-        return wanted
-    return facts.part_sizes[0]
+def part_size_for(facts: Facts, wanted: int) -> int:
+    """Return the part size to fetch with: the source's own where that lets the stream be checked, else `wanted`."""
+    own = facts.part_sizes[0] if facts.source_parts_are_uniform else 0
+    return own if SMALLEST_PART <= own <= LARGEST_PART else wanted
 
 
 def partial_name(entry: Entry) -> str:

@@ -1,7 +1,7 @@
-"""A worker process: threads that carry out orders from a connection. Run as `python -m tusz_cache.copying.worker FD THREADS`.
+"""A worker process: threads that fetch pieces. Run as `python -m tusz_cache.copying.worker FD THREADS`.
 
-A process of its own program, not a fork or a spawn of the caller's: it never runs the caller's `__main__` again, and ends
-by itself when the connection closes, however the parent ended.
+A program of its own, not a fork or spawn of the caller: it never runs the caller's `__main__` again, and ends by itself
+when the connection closes, however the parent ended.
 """
 
 import os
@@ -11,31 +11,31 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from tusz_cache.copying.lanes import Order, carry_out
+from tusz_cache.copying.lanes import Piece, fetch
 
 
 def main(descriptor: int, threads: int) -> None:
-    """Serve orders until the other end closes."""
+    """Serve pieces until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets parts in flight finish
     connection = Connection(descriptor)
-    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     sending = threading.Lock()
 
     def serve() -> None:
         while True:
             try:
-                result = carry_out(orders.get())
+                result = fetch(pieces.get())
                 with sending:
                     connection.send(result)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - a bug: shown, and the parent told by the closed connection
                 sys.excepthook(*sys.exc_info())
-                os._exit(1)  # the parent sees the closed connection
+                os._exit(1)
 
     for _ in range(threads):
         threading.Thread(target=serve, daemon=True).start()
     while True:
         try:
-            orders.put(connection.recv())
+            pieces.put(connection.recv())
         except (EOFError, OSError):
             os._exit(0)  # the parent is gone: stop writing at once
 

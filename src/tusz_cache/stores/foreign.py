@@ -95,7 +95,7 @@ def _by_code(error: BaseException, url: str) -> CacheError | None:
     if code in {"AccessDenied", "AllAccessDisabled", "401", "403"}:
         return AccessDenied(
             f"access to {url} is denied ({code})",
-            hint="the identity needs s3:ListBucket and s3:GetObject; for a public bucket pass --anon, for another identity --profile",
+            hint="the identity needs s3:ListBucket and s3:GetObject; try --anon for a public bucket, or --profile",
         )
     if code in _BUSY:
         return Unreachable(f"the store is busy or failing ({code}): {url}", hint=_AGAIN)
@@ -109,7 +109,7 @@ def _by_kind(error: BaseException, url: str) -> CacheError | None:
     if kinds & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
         return NoCredentials(
             f"no credentials for {url}",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass --profile NAME, or --anon for a public bucket",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass --profile, or --anon for a public bucket",
         )
     if "ProfileNotFound" in kinds:
         return NoCredentials(f"no such profile: {error}", hint="look at `aws configure list-profiles`")

@@ -21,10 +21,8 @@ def s3_options(access: Access) -> dict[str, Any]:
     options = dict(access.storage_options)
     config = {"signature_version": "s3v4", "max_pool_connections": 32} | dict(options.get("config_kwargs") or {})
     options["config_kwargs"] = config
-    for name, value in (("endpoint_url", access.endpoint_url), ("anon", access.anon), ("profile", access.profile)):
-        if value:
-            options[name] = value
-    return options
+    named = {"endpoint_url": access.endpoint_url, "anon": access.anon, "profile": access.profile}
+    return options | {name: value for name, value in named.items() if value}
 
 
 class S3Source:
