@@ -2,7 +2,7 @@
 
 from tusz_cache.stores.base import Access, Facts, Fetch, GenericFetch, HttpFetch, LocalFetch, Source
 from tusz_cache.stores.local import walk
-from tusz_cache.stores.opening import open_source, target_path
+from tusz_cache.stores.opening import open_source, target_path, upload
 
 __all__ = [
     "Access",
@@ -14,5 +14,6 @@ __all__ = [
     "Source",
     "open_source",
     "target_path",
+    "upload",
     "walk",
 ]

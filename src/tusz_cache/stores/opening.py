@@ -68,6 +68,18 @@ def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:
             ) from error
 
 
+def upload(directory: Path, url: str, access: Access) -> None:
+    """Put every file below `directory` under an s3:// URL, whose bucket is made. For the demo and tests.
+
+    Raises: SourceError, Unreachable.
+    """
+    filesystem = _filesystem("s3", url, s3_options(access))
+    bucket = url.removeprefix("s3://").partition("/")[0]
+    with translated(url):
+        filesystem.mkdir(bucket)
+        filesystem.put(str(directory) + "/", url.removeprefix("s3://").rstrip("/") + "/", recursive=True)
+
+
 def without_secrets(url: str) -> str:
     """Return `url` without user name, password and query, as messages and the seal may show it."""
     parts = urlsplit(url)

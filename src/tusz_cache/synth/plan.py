@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from tusz_cache.errors import UsageError
 from tusz_cache.tusz import Recording
 
 __all__ = ["SIZES", "SPLITS", "Kind", "PlannedRecording", "SynthConfig", "plan_recordings"]
@@ -40,7 +41,7 @@ class PlannedRecording:
 class SynthConfig:
     """What cache to make. Shares are of the recordings of a split, rounded to whole ones; the rest have seizures.
 
-    Raises: ValueError for values that no cache can have.
+    Raises: UsageError for values that no cache can have.
     """
 
     seed: int = 0
@@ -58,22 +59,30 @@ class SynthConfig:
     def __post_init__(self) -> None:
         """Refuse what no cache can have, naming the remedy."""
         if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: give 0 or more")
+            raise UsageError(f"seed={self.seed} makes no sense", hint="give 0 or more")
         if min(self.train_patients, self.dev_patients) < 1:
-            raise ValueError("train_patients, dev_patients: give each split at least 1")
+            raise UsageError("train_patients, dev_patients makes no sense", hint="give each split at least 1")
         for name in ("sessions_per_patient", "recordings_per_session"):
             low, high = getattr(self, name)
             if not 1 <= low <= high:
-                raise ValueError(f"{name}=({low}, {high}): give (low, high) with 1 <= low <= high")
+                raise UsageError(
+                    f"{name}=({low}, {high}) makes no sense", hint="give (low, high) with 1 <= low <= high"
+                )
         if not 60 <= self.length_s[0] <= self.length_s[1]:
-            raise ValueError(f"length_s={self.length_s}: give 60 <= low <= high; for less than 60 s use short_share")
+            raise UsageError(
+                f"length_s={self.length_s} makes no sense",
+                hint="give 60 <= low <= high; for less than 60 s use short_share",
+            )
         shares = (self.background_share, self.short_share, self.unlabelled_share)
         if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(f"background, short and unlabelled_share are {shares}: give shares with a sum up to 1")
+            raise UsageError(
+                f"background, short and unlabelled_share are {shares} makes no sense",
+                hint="give shares with a sum up to 1",
+            )
         if not 0 <= self.flat_share < 1:
-            raise ValueError(f"flat_share={self.flat_share}: give a share from 0 to below 1")
+            raise UsageError(f"flat_share={self.flat_share} makes no sense", hint="give a share from 0 to below 1")
         if self.level not in range(10):
-            raise ValueError(f"level={self.level}: give 1 to 9, or 0 to store")
+            raise UsageError(f"level={self.level} makes no sense", hint="give 1 to 9, or 0 to store")
 
 
 SIZES: Mapping[str, SynthConfig] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Make a synthetic cache of TUSZ shape for demo, tests and benches; the corpus itself may not be redistributed.
+"""Drawing recordings and writing them as the users' tool does.
 
 `plan_recordings` says what the cache holds, `draw_recording` draws one recording, `write_cache` puts all on disk as the
 users' tool does: z-scored recordings, then windows as plain slices, so that neighbours overlap bit for bit.
@@ -7,7 +7,6 @@ number of processes changes a byte. Another numpy, zlib or kind of CPU may.
 
 Axes: N = windows, C = 19 channels, T = samples at 256 Hz (15,360 in a window).
 """
-# capitals in names are axes
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,22 +20,10 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from tusz_cache import synth_eeg
-from tusz_cache.synth_plan import SIZES, SPLITS, Kind, PlannedRecording, SynthConfig, plan_recordings
+from tusz_cache.errors import TargetError, UsageError
+from tusz_cache.synth import eeg
+from tusz_cache.synth.plan import SPLITS, Kind, PlannedRecording, SynthConfig, plan_recordings
 from tusz_cache.tusz import Recording
-
-__all__ = [
-    "SIZES",
-    "Kind",
-    "PlannedRecording",
-    "SynthConfig",
-    "SynthReport",
-    "cut_windows",
-    "draw_recording",
-    "plan_recordings",
-    "write_cache",
-    "write_npz",
-]
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -78,16 +65,16 @@ def draw_recording(config: SynthConfig, planned: PlannedRecording) -> tuple[Floa
     low_s, high_s = (10.0, 59.9) if kind is Kind.SHORT else config.length_s
     length_s = rng.uniform(low_s, high_s)
     if kind is Kind.LONG_SEIZURE:
-        length_s = max(length_s, synth_eeg.COVERS_WINDOW_S)
-    n_samples = int(length_s * synth_eeg.SAMPLE_RATE)
-    x_CT = synth_eeg.draw_background(rng, n_samples)
+        length_s = max(length_s, eeg.COVERS_WINDOW_S)
+    n_samples = int(length_s * eeg.SAMPLE_RATE)
+    x_CT = eeg.draw_background(rng, n_samples)
     y_T = np.zeros(n_samples, np.float32)
     if kind not in (Kind.SHORT, Kind.BACKGROUND):
-        for onset, offset in synth_eeg.draw_seizure_times(rng, n_samples, long_first=kind is Kind.LONG_SEIZURE):
-            x_CT[:, onset:offset] += synth_eeg.draw_discharge(rng, offset - onset)
+        for onset, offset in eeg.draw_seizure_times(rng, n_samples, long_first=kind is Kind.LONG_SEIZURE):
+            x_CT[:, onset:offset] += eeg.draw_discharge(rng, offset - onset)
             y_T[onset:offset] = 1.0
-    synth_eeg.take_electrodes_off(rng, x_CT, config.flat_share)
-    return synth_eeg.standardise(x_CT), y_T
+    eeg.take_electrodes_off(rng, x_CT, config.flat_share)
+    return eeg.standardise(x_CT), y_T
 
 
 def cut_windows(x: Float32Array) -> Float32Array:
@@ -117,14 +104,14 @@ def write_cache(root: Path, config: SynthConfig, *, workers: int = 1) -> SynthRe
     The manifest leaves out files without labels, whose windows belong to no category; the index names every file, those
     of 0 windows too. More than one of `workers` are fresh processes, so a script then needs its `__main__` guard.
 
-    Raises: ValueError for `workers` below 1; FileExistsError where a split is not empty, since it may be a real cache.
+    Raises: UsageError for `workers` below 1; TargetError where a split is not empty, since it may be a real cache.
     """
     if workers < 1:
-        raise ValueError(f"workers={workers}: give 1 or more")
+        raise UsageError(f"workers={workers} makes no sense", hint="give 1 or more")
     for split in SPLITS:
         (root / split).mkdir(parents=True, exist_ok=True)
         if any((root / split).iterdir()):
-            raise FileExistsError(f"{root / split} is not empty: give another directory, or remove it first")
+            raise TargetError(f"{root / split} is not empty", hint="give another directory, or remove it first")
     plan = plan_recordings(config)
     if workers == 1:
         written = [_write_recording(root, config, planned) for planned in plan]

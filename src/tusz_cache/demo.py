@@ -1,0 +1,191 @@
+"""`python -m tusz_cache.demo [DIR]`: the whole way on one machine, from an embedded S3 server to a sealed cache.
+
+The commands run as a user types them. The copy is killed once with SIGKILL and goes on.
+"""
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tusz_cache import cli
+from tusz_cache.errors import Incomplete, TargetError, UsageError
+from tusz_cache.progress import Progress
+from tusz_cache.report import as_table
+from tusz_cache.stores import Access, target_path, upload
+from tusz_cache.synth import SIZES, SynthReport, write_cache
+from tusz_cache.units import format_bytes, format_seconds
+
+BUCKET = "demo"
+PATIENCE = 120.0  # seconds until the copy to be killed must have begun
+_KEYS = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    made = cli.parser(
+        "demo", "Make a TUSZ-shaped cache, serve it from an embedded S3 server, bring it to DIR and prove it."
+    )
+    made.add_argument("dir", metavar="DIR", nargs="?", default="demo-cache", help="made anew (default: demo-cache)")
+    made.add_argument("--size", choices=("small", "real"), default="small", help="small: 90 MB; real: files of 70 MB")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What the demo saw."""
+
+    source: SynthReport
+    killed_after: int  # files under their final names when the copy was killed
+    sync: Mapping[str, Any]  # as `sync --json` printed it
+    again: Mapping[str, Any]  # of the run after it
+    verify: Mapping[str, Any]
+    seconds: float
+    exit_code: int = 0
+
+    def as_json(self) -> str:
+        """Return one JSON object."""
+        named = {"killed_after": self.killed_after, "sync": self.sync, "again": self.again, "verify": self.verify}
+        return json.dumps(named | {"seconds": round(self.seconds, 1)})
+
+    def as_text(self) -> str:
+        """Return what happened, for a person."""
+        files = self.sync["files"]
+        rows = [
+            (
+                "source",
+                f"{self.source.files} files, {format_bytes(self.source.bytes)}, {self.source.seizures} seizures",
+            ),
+            ("killed", f"by SIGKILL, with {self.killed_after} files whole under their names"),
+            ("gone on", f"{files['copied']} files copied, {files['resumed']} resumed amid, {files['unchanged']} there"),
+            ("second run", f"{self.again['bytes']['copied']} bytes in {format_seconds(self.again['seconds'])}"),
+            (
+                "verified",
+                f"every byte of {self.verify['files']} files, {format_bytes(self.verify['bytes_per_second'])}/s",
+            ),
+            ("seal", str(self.sync["seal"])),
+            ("took", format_seconds(self.seconds)),
+            ("next", f"python -m tusz_cache.verify {self.sync['target']} --level full"),
+        ]
+        return as_table(rows)
+
+
+def run_demo(directory: Path, size: str, say: Callable[[str], None]) -> DemoReport:
+    """Run it all in `directory`, which is made anew. Raises CacheError if any step does not do what it should."""
+    began = time.monotonic()
+    _make_anew(directory)
+    source, target = directory / "source", directory / "cache"
+    say(f"making a TUSZ-shaped cache in {source}")
+    made = write_cache(source, SIZES[size], workers=min(4, os.cpu_count() or 1))
+    with _s3_server() as endpoint:
+        say(f"serving it as s3://{BUCKET}/tusz at {endpoint}")
+        upload(
+            source,
+            f"s3://{BUCKET}/tusz",
+            Access(endpoint_url=endpoint, storage_options={"key": "demo", "secret": "demo"}),
+        )
+        command = [
+            "sync",
+            f"s3://{BUCKET}/tusz",
+            str(target),
+            "--endpoint-url",
+            endpoint,
+            "--part-size",
+            "512KiB",
+            "--workers",
+            "3",
+        ]
+        whole = _kill_amid([*command, "--bwlimit", "40MB/s", "--quiet"], target, made.files // 3, say)
+        say("the same command again: it goes on from what is whole")
+        synced = _run([*command, "--json"], say)
+        again = _run([*command, "--json", "--quiet"], say)
+    counts = [f"--expect={split}={len(list((source / split).glob('*.npz')))}" for split in ("train", "dev")]
+    verified = _run(["verify", str(target), "--level", "full", *counts, "--json", "--quiet"], say)
+    if again["bytes"]["copied"] or not again["sealed"]:
+        raise Incomplete("the second run was not idle", hint="this is a bug: please report it")
+    return DemoReport(made, whole, synced, again, verified, time.monotonic() - began)
+
+
+def _make_anew(directory: Path) -> None:
+    marker = directory / ".tusz_demo"
+    if directory.exists() and any(directory.iterdir()) and not marker.exists():
+        raise TargetError(f"{directory} was not made by the demo and is not empty", hint="name another directory")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    marker.touch()
+
+
+@contextmanager
+def _s3_server() -> Iterator[str]:
+    """Run moto's S3 server on a free loopback port with an empty bucket. Yields its URL."""
+    try:
+        from moto.server import ThreadedMotoServer  # noqa: PLC0415 - only the demo needs it
+    except ImportError as error:
+        raise UsageError("the demo needs moto's server", hint="pip install 'tusz-cache[demo]'") from error
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for every request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def _start(arguments: Sequence[str], **streams: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"tusz_cache.{arguments[0]}", *arguments[1:]]
+    return subprocess.Popen(command, env={**os.environ, **_KEYS}, text=True, **streams)  # noqa: S603 - our own commands
+
+
+def _run(arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
+    say(f"$ python -m tusz_cache.{shlex.join(arguments)}")
+    process = _start(arguments, stdout=subprocess.PIPE)
+    out, _ = process.communicate()
+    if process.returncode != 0:
+        raise Incomplete(
+            f"that ended with exit code {process.returncode}", hint="this is a bug: please report its output"
+        )
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def _kill_amid(arguments: Sequence[str], target: Path, files: int, say: Callable[[str], None]) -> int:
+    """Start a copy and kill it once `files` files are whole. Returns how many were."""
+    say(f"$ python -m tusz_cache.{shlex.join(arguments)}")
+    process = _start(arguments, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE
+    whole = 0
+    while whole < files and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+        whole = sum(1 for path in target.glob("*/*") if path.is_file() and path.parent.name != ".tusz_cache")
+    if process.poll() is not None or whole < files:
+        process.kill()
+        raise Incomplete("the copy could not be caught in the middle", hint="this is a bug: please report it")
+    process.kill()
+    process.wait()
+    say(f"killed it with SIGKILL: {whole} files are whole, others are in the middle")
+    return whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit status."""
+    options = parser().parse_args(argv)
+
+    def work(progress: Progress) -> cli.Report:
+        return run_demo(target_path(options.dir), options.size, progress.say)
+
+    return cli.run(options, work)
+
+
+if __name__ == "__main__":
+    cli.main(main)
