@@ -98,7 +98,7 @@ def test_only_what_is_ours_is_deleted(source: Manifest, target: Manifest, ours: 
 
 @given(source=sources, target=targets, ours=st.frozensets(st.sampled_from(KEYS)))
 def test_files_of_others_in_the_way_are_named(source: Manifest, target: Manifest, ours: frozenset[str]):
-    """A file that was never ours is named as one to overwrite if its size differs, and as a guest if it may be equal."""
+    """A file that was never ours is named: to be overwritten if its size differs, a guest if it may be equal."""
     plan = diff(source, target, ours=ours)
 
     strangers = (source.files.keys() & target.files.keys()) - ours

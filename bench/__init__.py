@@ -1,0 +1,1 @@
+"""Measurements. Run one as `python -m bench.NAME`."""

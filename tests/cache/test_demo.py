@@ -1,0 +1,30 @@
+"""The demo is what a newcomer sees first, so it must work as it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import run, tree
+
+pytest.importorskip("moto.server", reason="the demo's S3 server is not installed: pip install 'tusz-cache[demo]'")
+
+
+@pytest.mark.slow
+def test_the_demo_is_killed_once_and_ends_with_a_sealed_cache(tmp_path: Path) -> None:
+    """moto's S3 to disk, with a SIGKILL on the way: equal bytes, a seal, and an idle second run."""
+    ran = run("demo", tmp_path / "demo", "--json", timeout=280)
+
+    assert 0 == ran.code, ran.err
+    assert 0 < ran.json["killed_after"] < ran.json["sync"]["files"]["total"]
+    assert 0 == ran.json["again"]["bytes"]["copied"]
+    assert ran.json["verify"]["ok"]
+    assert tree(tmp_path / "demo" / "source") == tree(tmp_path / "demo" / "cache")
+
+
+def test_the_demo_leaves_a_directory_alone_that_it_did_not_make(tmp_path: Path) -> None:
+    """A directory with files of the user's is refused, untouched."""
+    (tmp_path / "thesis.tex").write_text("all of it")
+    ran = run("demo", tmp_path)
+
+    assert 2 == ran.code
+    assert {"thesis.tex": b"all of it"} == tree(tmp_path)
