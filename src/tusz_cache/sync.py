@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--delete", action="store_true", help="remove files of ours that the source no longer has")
     what.add_argument(
         "--max-delete",
-        metavar="N|P%%",
+        metavar="N|P%",
         type=cli.typed(MaxDelete.parse),
         default=MaxDelete(),
         help="refuse to delete more (default 10%%)",
