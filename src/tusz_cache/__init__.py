@@ -5,12 +5,13 @@ from tusz_cache.entry import Entry
 from tusz_cache.errors import CacheError
 from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Filters, MaxDelete, Plan, diff
+from tusz_cache.planning import plan_copy
 from tusz_cache.report import SyncReport, VerifyReport
 from tusz_cache.settings import SyncSettings
 from tusz_cache.stores import Access
 from tusz_cache.verifying import verify_cache
 from tusz_cache.version import __version__
-from tusz_cache.workflow import plan_copy, populate_cache
+from tusz_cache.workflow import populate_cache
 
 __all__ = [
     "Access",

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         progress.stop_signal = signum
-        progress.say("stopping: parts in flight are finished; press Ctrl-C again to stop at once")
+        if not options.quiet:  # straight to the descriptor: this may interrupt a print
+            os.write(2, b"stopping: parts in flight are finished; press Ctrl-C again to stop at once\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

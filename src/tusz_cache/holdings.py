@@ -47,7 +47,7 @@ def look(root: Path) -> Holdings:
                 records |= from_bytes(data or b"", path=str(path)).files
             except Damaged as error:
                 troubles.append(str(error))
-        for key in replay.gone:
+        for key in replay.gone | replay.doubted:
             records.pop(key, None)
         records |= replay.done
         files = Manifest.of(

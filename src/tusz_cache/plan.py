@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tusz_cache.entry import Entry
+from tusz_cache.entry import Entry, parents
 from tusz_cache.errors import DeleteLimit, EmptyListing, ForeignTarget, UsageError
 from tusz_cache.manifest import Manifest, SplitCount, count_splits
 from tusz_cache.units import format_bytes
@@ -43,6 +43,7 @@ class Plan:
     delete: tuple[Entry, ...] = ()  # written by us, no longer in the source; only deleted on request
     foreign: tuple[str, ...] = ()  # in the target, never written by us, not in the source
     overwrites: tuple[str, ...] = ()  # never written by us, in the way of a copy
+    conflicts: tuple[str, ...] = ()  # in the target: a file where a folder must be, or the other way round
     guests: frozenset[str] = frozenset()  # in `check`, never written by us: kept if equal, replaced only on request
     held: int = 0  # files of ours that lay in the target before
     plan_id: str = field(default="", compare=False)
@@ -137,10 +138,17 @@ def diff(
         delete=tuple(entry for entry in extra if ours is None or entry.key in ours),
         foreign=tuple(entry.key for entry in extra if ours is not None and entry.key not in ours),
         overwrites=tuple(overwrites),
+        conflicts=_conflicts(in_scope, extra),
         guests=frozenset() if ours is None else frozenset(entry.key for entry in check) - ours,
         held=len(target) if ours is None else len(ours & target.files.keys()),
         plan_id=plan_id(in_scope, wanted, seed),
     )
+
+
+def _conflicts(wanted: Iterable[Entry], extra: Iterable[Entry]) -> tuple[str, ...]:
+    files = {entry.key for entry in wanted}
+    folders = {folder for key in files for folder in parents(key)}
+    return tuple(entry.key for entry in extra if entry.key in folders or not files.isdisjoint(parents(entry.key)))
 
 
 def plan_id(entries: Iterable[Entry], filters: Filters, seed: str = "") -> str:
@@ -195,6 +203,11 @@ def check_limits(
         raise EmptyListing(
             "the source lists no objects at all",
             hint="check the prefix for a typing error; if the source is really empty, pass --allow-empty",
+        )
+    if plan.conflicts:
+        raise ForeignTarget(
+            f"{plan.conflicts[0]!r} in the target is in the way: a file where a folder must be, or vice versa",
+            hint="move it away, or choose an empty directory",
         )
     strangers = plan.overwrites or ((plan.foreign or tuple(e.key for e in plan.check)) if not target_is_ours else ())
     if strangers and not adopt:

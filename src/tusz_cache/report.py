@@ -203,7 +203,10 @@ class VerifyReport:
             rows += [(label, f"… and {len(keys) - _SHOWN} more")] if len(keys) > _SHOWN else []
         rows += [(split, f"{have} npz files, {want} expected") for split, (want, have) in self.expected.items()]
         rows.append(
-            ("verdict", "whole" if self.ok else "NOT whole: run sync again, it fetches what is missing or damaged")
+            (
+                "verdict",
+                "whole" if self.ok else "NOT whole: run sync --reverify, it fetches what is missing or damaged",
+            )
         )
         return rows
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying.lanes import read_range
 from tusz_cache.entry import META, Entry
 from tusz_cache.errors import BadResponse, CacheError, Damaged, UsageError
-from tusz_cache.holdings import MANIFEST, SEAL
+from tusz_cache.holdings import MANIFEST, SEAL, Holdings
 from tusz_cache.manifest import Manifest, from_bytes
 from tusz_cache.progress import Progress
 from tusz_cache.report import VerifyReport
@@ -31,6 +31,9 @@ class Found:
 
     missing: tuple[str, ...]
     damaged: tuple[str, ...]
+
+    def __add__(self, other: "Found") -> "Found":
+        return Found(self.missing + other.missing, self.damaged + other.damaged)
 
 
 def verify_cache(
@@ -86,7 +89,7 @@ def read_sealed(root: Path) -> tuple[Seal, Manifest]:
     return seal, from_bytes(manifest_bytes, path=str(meta / MANIFEST))
 
 
-def check_files(root: Path, manifest: Manifest, *, full: bool, progress: Progress | None = None) -> Found:
+def check_files(root: Path, manifest: Manifest, *, full: bool = False, progress: Progress | None = None) -> Found:
     """Say which files of `manifest` are missing or damaged below `root`. full: read every byte; else sizes only."""
 
     def check(entry: Entry) -> str:
@@ -101,6 +104,14 @@ def check_files(root: Path, manifest: Manifest, *, full: bool, progress: Progres
         tuple(key for key, fault in faults.items() if fault == "missing"),
         tuple(key for key, fault in faults.items() if fault == "damaged"),
     )
+
+
+def without_damaged(root: Path, holdings: Holdings) -> Holdings:
+    """Read every file that `holdings` has a proof of; those whose bytes do not fit it lose it."""
+    proven = Manifest({entry.key: entry for entry in holdings.files if entry.proof is not None})
+    found = check_files(root, proven, full=True)
+    bad = {key: Entry(key, proven.files[key].size, None) for key in found.damaged + found.missing}
+    return replace(holdings, files=Manifest(dict(holdings.files.files) | bad))
 
 
 def _fault(path: Path, entry: Entry, *, full: bool) -> Literal["", "missing", "damaged"]:

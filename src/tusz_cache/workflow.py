@@ -13,40 +13,22 @@ from tusz_cache.copying import journal
 from tusz_cache.copying.engine import CopySettings, Engine, Outcome
 from tusz_cache.copying.journal import Journal
 from tusz_cache.copying.transfer import partial_name
-from tusz_cache.entry import is_directory_marker, is_ours
-from tusz_cache.errors import Damaged, NoSpace
+from tusz_cache.entry import Entry
+from tusz_cache.errors import Damaged
 from tusz_cache.holdings import LEFTOVERS, MANIFEST, SEAL, Holdings, look
 from tusz_cache.lock import locked
-from tusz_cache.manifest import Manifest, check_keys, digest, to_bytes
-from tusz_cache.plan import Plan, check_limits, diff
+from tusz_cache.manifest import Manifest, digest, to_bytes
+from tusz_cache.plan import Plan
+from tusz_cache.planning import Listing, check_space, list_source, make_plan, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.seal import Seal, check_manifest, count_levels
 from tusz_cache.seal import to_bytes as seal_to_bytes
 from tusz_cache.settings import SyncSettings, cores
 from tusz_cache.ssd import Target
-from tusz_cache.stores import Source, open_source, target_path
-from tusz_cache.units import format_bytes
-from tusz_cache.verifying import check_files
+from tusz_cache.stores import Source, target_path
+from tusz_cache.verifying import check_files, without_damaged
 from tusz_cache.version import __version__
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What a source lists."""
-
-    manifest: Manifest
-    markers: int  # directory markers, skipped
-
-
-def plan_copy(
-    source: str, target: str | PathLike[str], *, settings: SyncSettings | None = None, **changes: Any
-) -> Plan:
-    """Return what `populate_cache` would do. Changes nothing, locks nothing. Raises as `populate_cache` does."""
-    settings = replace(settings or SyncSettings(), **changes)
-    place = Target(target_path(target), settings.durability)
-    listing = _list(open_source(source, settings.access), place, settings)
-    return _plan(listing.manifest, look(place.root), settings)
 
 
 def populate_cache(
@@ -68,9 +50,9 @@ def populate_cache(
     settings = replace(settings or SyncSettings(), **changes)
     place = Target(target_path(target), settings.durability)
     with progress or Progress() as watcher:
-        store = open_source(source, settings.access)
+        store = open_for(source, place, settings)
         watcher.say(f"listing {store.url}")
-        listing = _list(store, place, settings)
+        listing = list_source(store, place, settings, watcher)
         with _held(place, listing.manifest, settings) as (lock, holdings, plan):
             for trouble in holdings.troubles:
                 watcher.say(f"note: {trouble}")
@@ -78,69 +60,21 @@ def populate_cache(
             return replace(run.carry_out(lock), seconds=time.monotonic() - began)
 
 
-def _list(store: Source, place: Target, settings: SyncSettings) -> Listing:
-    markers = 0
-
-    def files() -> Iterator[Any]:
-        nonlocal markers
-        for entry in store.entries():
-            if is_directory_marker(entry.key, entry.size):
-                markers += 1
-            elif not is_ours(entry.key):
-                yield entry
-
-    manifest = Manifest.of(files())
-    admitted = {key: entry for key, entry in manifest.files.items() if settings.filters.admit(key)}
-    check_keys(Manifest(admitted), folds_case=ssd.folds_case(place))
-    return Listing(manifest, markers)
-
-
-def _plan(source: Manifest, holdings: Holdings, settings: SyncSettings) -> Plan:
-    plan = diff(source, holdings.files, ours=holdings.ours, filters=settings.filters, seed=str(settings.part_size))
-    check_limits(
-        plan,
-        source,
-        delete=settings.delete,
-        max_delete=settings.max_delete,
-        allow_empty=settings.allow_empty,
-        adopt=settings.adopt,
-        target_is_ours=holdings.is_ours,
-    )
-    return plan
-
-
 @contextlib.contextmanager
 def _held(place: Target, source: Manifest, settings: SyncSettings) -> Iterator[tuple[int, Holdings, Plan]]:
     """Lock the target and plan. A target that is not ours yet is first touched when nothing speaks against the plan."""
     if not (place.meta).is_dir():
-        plan = _plan(source, look(place.root), settings)
-        _check_space(place, plan, Holdings(), settings)
+        plan = make_plan(source, look(place.root), settings)
+        check_space(place, plan, Holdings(), settings)
         ssd.prepare(place)
     with locked(place) as lock:
         holdings = look(place.root)
-        if not holdings.files:
-            settings = replace(settings, adopt=True)  # nothing there to be adopted
-        plan = _plan(source, holdings, settings)
-        _check_space(place, plan, holdings, settings)
+        if settings.reverify:
+            holdings = without_damaged(place.root, holdings)
+        plan = make_plan(source, holdings, settings)
+        check_space(place, plan, holdings, settings)
         ssd.prepare(place)
         yield lock, holdings, plan
-
-
-def _check_space(place: Target, plan: Plan, holdings: Holdings, settings: SyncSettings) -> None:
-    """Raise NoSpace at once if the target cannot hold the plan. A declared volume's figures mean nothing."""
-    if settings.volume is not None:
-        return
-    reserved = sum(
-        (place.partial / partial_name(entry)).exists() * entry.size
-        for entry in plan.copy
-        if entry.key in holdings.replay.open and holdings.replay.open[entry.key].entry == entry
-    )
-    needed, free = plan.bytes_to_copy - reserved, ssd.free_bytes(place)
-    if needed > free:
-        raise NoSpace(
-            f"{format_bytes(needed)} to copy, {format_bytes(free)} free at {place.root}",
-            hint="free space, choose a larger disk, or copy less with --include",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +100,13 @@ class _Run:
             if not outcome.failures and deletes:
                 ssd.move_to_trash(self.place, [entry.key for entry in deletes])
                 book.record([["gone", entry.key] for entry in deletes], sync=True)
+            manifest = self._whole(outcome)
+            if not outcome.failures:
+                self._verify(manifest, outcome, book)
         finally:
             book.close()
-        manifest = self._whole(outcome)
         if outcome.failures:
-            return self._report(outcome, manifest, sealed=False)
-        self._verify(manifest)
+            return self._report(outcome, self._whole(outcome), sealed=False)
         self._seal(manifest)
         return self._report(outcome, manifest, sealed=True)
 
@@ -213,19 +148,22 @@ class _Run:
         held = kept | outcome.copied | outcome.adopted
         return Manifest({key: held[key] for key in self.listing.manifest.files if key in held})
 
-    def _verify(self, manifest: Manifest) -> None:
-        """Raise Damaged unless every file lies there as it was written."""
-        self.watcher.say("reading every byte again" if self.settings.reverify else "checking sizes")
-        found = check_files(self.place.root, manifest, full=self.settings.reverify)
+    def _verify(self, manifest: Manifest, outcome: Outcome, book: Journal) -> None:
+        """Raise Damaged unless every file lies there as it was written. The next run fetches those that do not."""
+        self.watcher.say("checking sizes" + (" and reading back what was written" if self.settings.reverify else ""))
+        found = check_files(self.place.root, manifest)
+        if self.settings.reverify:  # the others were read at the start
+            found += check_files(self.place.root, Manifest(outcome.copied), full=True)
         if bad := found.missing + found.damaged:
+            book.record([["doubt", key] for key in bad], sync=True)
             raise Damaged(
                 f"{len(found.missing)} files are missing and {len(found.damaged)} damaged, e.g. {bad[0]!r}",
-                hint="something else writes to the target, or its disk is failing: run sync again",
+                hint="something else writes to the target, or its disk is failing; another run fetches them anew",
             )
 
     def _seal_holds(self) -> bool:
         seal, data = self.holdings.seal, self.holdings.manifest_bytes
-        if seal is None or data is None or self.settings.reverify:
+        if seal is None or data is None:
             return False
         try:
             check_manifest(seal, data)
@@ -267,7 +205,7 @@ class _Run:
         self._sweep(set())
         ssd.empty_trash(self.place)
 
-    def _leftovers(self) -> Iterator[Any]:
+    def _leftovers(self) -> Iterator[Entry]:
         """Files of ours outside the manifest: their records stay, so that a later run knows them."""
         gone = {entry.key for entry in self.plan.delete} if self.settings.delete else set()
         for entry in self.holdings.files:

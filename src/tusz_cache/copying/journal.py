@@ -8,6 +8,7 @@ wrong, so a torn tail costs the records after it and nothing else.
     ["done", n, crc64nvme, level, mtime_ns, [crcs]]   the file lies durable under its final name; synced at once
     ["kept", key, size, etag, crc64nvme, level, mtime_ns, part_size, [crcs]]   likewise, of a file that lay there
     ["gone", key]                                     we deleted it
+    ["doubt", key]                                    its bytes were found damaged: no record of it counts any more
 """
 
 import json
@@ -42,6 +43,7 @@ class Replay:
     open: dict[str, OpenFile] = field(default_factory=dict)  # unfinished ones
     started: set[str] = field(default_factory=set)  # every key that a run began to write
     gone: set[str] = field(default_factory=set)  # keys that we deleted
+    doubted: set[str] = field(default_factory=set)  # keys of ours whose older records do not count
     files: int = 0  # numbers given away
     good_bytes: int = 0  # length of the part that can be read
 
@@ -95,6 +97,10 @@ def _apply(record: list[Any], state: Replay, numbered: dict[int, OpenFile]) -> N
             state.open.pop(key, None)
             state.started.discard(key)
             state.gone.add(key)
+        case ["doubt", key]:
+            state.done.pop(key, None)
+            _appears(key, state)
+            state.doubted.add(key)
 
 
 def _appears(key: str, state: Replay) -> None:
@@ -121,8 +127,8 @@ class Journal:
         data = b"".join(line(record) for record in records)
         with self._lock:
             self._file.append(data)
-            if sync:
-                self._file.sync()
+        if sync:
+            self._file.sync()
 
     def close(self) -> None:
         """Close the file."""

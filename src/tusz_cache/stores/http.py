@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from tusz_cache.entry import Entry
-from tusz_cache.errors import SourceChanged, SourceError
+from tusz_cache.errors import NoSuchSource, SourceChanged, SourceError
 from tusz_cache.stores.base import Facts, HttpFetch
 from tusz_cache.stores.foreign import translated
 
@@ -54,7 +54,7 @@ class HttpSource:
         yield Entry(unquote(url.rpartition("/")[2]), facts.size, facts.etag)
 
     def _address(self, entry: Entry) -> str:
-        return self._root.rstrip("/") if self._single else self._root + _quoted(entry.key)
+        return self._root.rstrip("/") if self._single else self._root + quote(entry.key)
 
     def _ask(self, url: str) -> tuple[Facts, HttpFetch]:
         with translated(url):
@@ -80,7 +80,7 @@ class HttpSource:
     def _ask_for(self, entry: Entry) -> tuple[Facts, HttpFetch]:
         try:
             return self._ask(self._address(entry))
-        except SourceError as error:
+        except NoSuchSource as error:
             raise SourceChanged(
                 f"{entry.key!r} is gone from the source", hint="run again: the plan is made anew"
             ) from error
@@ -91,9 +91,3 @@ class HttpSource:
 
     def refresh(self) -> None:
         """See Source. There is nothing to renew."""
-
-
-def _quoted(key: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
-    return quote(key)

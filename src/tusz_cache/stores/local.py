@@ -35,6 +35,11 @@ class LocalSource:
         self.url = url
         self._root = root
 
+    def overlaps(self, directory: Path) -> bool:
+        """Whether `directory` is the source, lies in it, or contains it."""
+        here, there = self._root.resolve(), directory.resolve()
+        return here == there or here in there.parents or there in here.parents
+
     def entries(self) -> Iterator[Entry]:
         """See Source."""
         with translated(self.url):

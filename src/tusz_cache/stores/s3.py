@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from tusz_cache.errors import ListingBroken, NoSuchSource, SourceChanged
 from tusz_cache.stores.base import Access, Facts, HttpFetch
 from tusz_cache.stores.foreign import translated
 
+REFRESH_EVERY = 2.0  # seconds
 SIGNED_FOR = 3600  # seconds; fsspec's default of 100 is shorter than one slow part
 # S3 answers a GET with checksums only when asked; the header is part of the signature, so it must be sent as well
 _CHECKSUMS = (("x-amz-checksum-mode", "ENABLED"),)
@@ -36,6 +38,7 @@ class S3Source:
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._single: str | None = None  # the key, if the source turned out to be one object
         self._lock = threading.Lock()
+        self._refreshed = float("-inf")
         self._cafile, self._verify = _certificates(filesystem)
 
     def entries(self) -> Iterator[Entry]:
@@ -118,7 +121,9 @@ class S3Source:
     def refresh(self) -> None:
         """See Source. Builds the filesystem anew, which reads environment, files and metadata services again."""
         with self._lock:
-            self._fs = self._reopen()
+            if time.monotonic() - self._refreshed > REFRESH_EVERY:  # many requests are refused at once
+                self._fs = self._reopen()
+                self._refreshed = time.monotonic()
 
 
 def _certificates(filesystem: Any) -> tuple[str | None, bool]:

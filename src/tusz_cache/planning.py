@@ -1,0 +1,118 @@
+"""What comes before the first byte: open the source, list it, plan, see whether anything speaks against the plan."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+from tusz_cache import ssd
+from tusz_cache.copying.rate import backoff
+from tusz_cache.copying.transfer import partial_name
+from tusz_cache.entry import Entry, is_directory_marker, is_ours
+from tusz_cache.errors import Interrupted, ListingBroken, NoSpace, UsageError
+from tusz_cache.holdings import Holdings, look
+from tusz_cache.manifest import Manifest, check_keys
+from tusz_cache.plan import Plan, check_limits, diff
+from tusz_cache.progress import Progress
+from tusz_cache.settings import SyncSettings
+from tusz_cache.ssd import Target
+from tusz_cache.stores import LocalSource, Source, open_source, target_path
+from tusz_cache.units import format_bytes
+
+LISTINGS = 3  # times that a broken listing is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source lists."""
+
+    manifest: Manifest
+    markers: int  # directory markers, skipped
+
+
+def plan_copy(
+    source: str, target: str | PathLike[str], *, settings: SyncSettings | None = None, **changes: Any
+) -> Plan:
+    """Return what `populate_cache` would do. Changes nothing, locks nothing. Raises as `populate_cache` does."""
+    settings = replace(settings or SyncSettings(), **changes)
+    place = Target(target_path(target), settings.durability)
+    listing = list_source(open_for(source, place, settings), place, settings, Progress("quiet"))
+    return make_plan(listing.manifest, look(place.root), settings)
+
+
+def open_for(source: str, place: Target, settings: SyncSettings) -> Source:
+    """Open `source` for copying to `place`. Raises UsageError if they lie in each other; as `open_source`."""
+    store = open_source(source, settings.access)
+    if isinstance(store, LocalSource) and store.overlaps(place.root):
+        raise UsageError(f"{source} and {place.root} lie in each other", hint="name a target outside of the source")
+    return store
+
+
+def _check_stop(watcher: Progress) -> None:
+    if (signum := watcher.stop_signal) is not None:
+        raise Interrupted(
+            "stopped by a signal before anything changed", hint="run the same command again", signum=signum
+        )
+
+
+def list_source(store: Source, place: Target, settings: SyncSettings, watcher: Progress) -> Listing:
+    """Ask the source for all it has; once more from the start if the listing contradicts itself."""
+    for attempt in range(LISTINGS):
+        try:
+            listing = _list_once(store, watcher)
+            break
+        except ListingBroken:
+            if attempt + 1 == LISTINGS:
+                raise
+            time.sleep(backoff(attempt + 1))
+    admitted = {key: entry for key, entry in listing.manifest.files.items() if settings.filters.admit(key)}
+    check_keys(Manifest(admitted), folds_case=ssd.folds_case(place))
+    return listing
+
+
+def _list_once(store: Source, watcher: Progress) -> Listing:
+    markers = 0
+
+    def files() -> Iterator[Entry]:
+        nonlocal markers
+        for entry in store.entries():
+            _check_stop(watcher)
+            if is_directory_marker(entry.key, entry.size):
+                markers += 1
+            elif not is_ours(entry.key):
+                yield entry
+
+    return Listing(Manifest.of(files()), markers)
+
+
+def make_plan(source: Manifest, holdings: Holdings, settings: SyncSettings) -> Plan:
+    """Diff, and check the limits. Raises Refused."""
+    plan = diff(source, holdings.files, ours=holdings.ours, filters=settings.filters, seed=str(settings.part_size))
+    check_limits(
+        plan,
+        source,
+        delete=settings.delete,
+        max_delete=settings.max_delete,
+        allow_empty=settings.allow_empty,
+        adopt=settings.adopt,
+        target_is_ours=holdings.is_ours,
+    )
+    return plan
+
+
+def check_space(place: Target, plan: Plan, holdings: Holdings, settings: SyncSettings) -> None:
+    """Raise NoSpace at once if the target cannot hold the plan. A declared volume's figures mean nothing."""
+    if settings.volume is not None:
+        return
+    reserved = sum(
+        (place.partial / partial_name(entry)).exists() * entry.size
+        for entry in plan.copy
+        if entry.key in holdings.replay.open and holdings.replay.open[entry.key].entry == entry
+    )
+    needed, free = plan.bytes_to_copy - reserved, ssd.free_bytes(place)
+    if needed > free:
+        raise NoSpace(
+            f"{format_bytes(needed)} to copy, {format_bytes(free)} free at {place.root}",
+            hint="free space, choose a larger disk, or copy less with --include",
+        )
