@@ -6,7 +6,6 @@ of arrival. The arithmetic is awscrt's, which takes any buffer and releases the 
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +29,8 @@ _CRCS: dict[str, tuple[Callable[[Buffer, int], int], Callable[[int, int, int], i
 }
 # S3's header names, best first: the first two combine and are the cheapest
 _HEADERS: tuple[Algorithm, ...] = ("crc64nvme", "crc32c", "crc32", "sha256", "sha1")
+_LENGTHS: dict[str, int] = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha256": 32, "sha1": 20}  # bytes
+_HEADER = re.compile(r"(?P<digest>[A-Za-z0-9+/]+=*)(?:-(?P<parts>[1-9]\d{0,4}))?")
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 _PARTS_ETAG = re.compile(r"(?P<digest>[0-9a-f]{32})-(?P<parts>[1-9]\d{0,4})")
 
@@ -114,17 +115,17 @@ def expectation(etag: str | None, headers: Mapping[str, str]) -> Expectation:
     """
     composite: Expectation | None = None
     for algorithm in _HEADERS:
-        value, dash, count = headers.get(f"x-amz-checksum-{algorithm}", "").partition("-")
-        if not value:
-            continue
+        match = _HEADER.fullmatch(headers.get(f"x-amz-checksum-{algorithm}", ""))
         try:
-            digest = base64.b64decode(value, validate=True)
-        except binascii.Error:
+            digest = base64.b64decode(match["digest"], validate=True) if match else b""
+        except ValueError:
+            digest = b""
+        if match is None or len(digest) != _LENGTHS[algorithm]:
             continue  # not a checksum we know how to read: the next one may be
-        if not dash:
+        if not match["parts"]:
             return Expectation("source-crc", algorithm, digest)
-        if count.isdecimal() and composite is None:
-            composite = Expectation("source-crc", algorithm, digest, parts=int(count))
+        if composite is None:
+            composite = Expectation("source-crc", algorithm, digest, parts=int(match["parts"]))
     if composite is not None:
         return composite
     return _etag_expectation(etag or "", headers)

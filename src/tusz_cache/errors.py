@@ -176,10 +176,17 @@ class Interrupted(CacheError):
         super().__init__(message, hint=hint)
         self.signum = signum
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive_interrupted, (str(self), self.hint, self.signum)
+
     @property
     def status(self) -> int:
         """Exit status by shell convention: 128 + signal number."""
         return 128 + self.signum
+
+
+def _revive_interrupted(message: str, hint: str, signum: int) -> Interrupted:
+    return Interrupted(message, hint=hint, signum=signum)
 
 
 EXIT_CODES: dict[int, str] = {

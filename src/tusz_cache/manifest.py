@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,6 +10,9 @@ from tusz_cache.checksum import decode_crc, encode_crc
 from tusz_cache.entry import LEVELS, Entry, Level, Proof, check_key, parents
 from tusz_cache.errors import Damaged, ListingBroken, UnsafeKey
 from tusz_cache.tusz import split_of
+
+_RENAME = "no file system can hold both: rename one at the source, or leave one out with --exclude"
+_ANEW = "run sync again: it checks the files that lie there and writes the manifest anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +74,21 @@ def check_keys(manifest: Manifest, *, folds_case: bool = False) -> None:
 
     folds_case: the target's file system takes "A" and "a" for one name.
     """
-    directories: dict[str, str] = {}  # directory -> a key below it
-    folded: dict[str, str] = {}
     for key in manifest.files:
         check_key(key)
-        for parent in parents(key):
-            if parent in directories:
-                break  # its own parents are known too
-            directories[parent] = key
-        if folds_case and (other := folded.setdefault(key.casefold(), key)) != key:
-            raise UnsafeKey(
-                f"keys {other!r} and {key!r} would be one file on this target", hint="rename one at the source"
-            )
+    fold: Callable[[str], str] = str.casefold if folds_case else str
+    names: dict[str, str] = {}  # as the target sees it -> key
+    folders: dict[str, str] = {}  # as the target sees it -> a key below it
     for key in manifest.files:
-        if key in directories:
-            raise UnsafeKey(
-                f"key {key!r} is also a directory: {directories[key]!r} lies below it",
-                hint="no file system can hold both: rename one at the source, or leave one out with --exclude",
-            )
+        if (other := names.setdefault(fold(key), key)) != key:
+            raise UnsafeKey(f"keys {other!r} and {key!r} would be one file on this target", hint=_RENAME)
+        for parent in parents(fold(key)):
+            if parent in folders:
+                break  # its own parents are known too
+            folders[parent] = key
+    for name, key in names.items():
+        if name in folders:
+            raise UnsafeKey(f"key {key!r} is also a directory: {folders[name]!r} lies below it", hint=_RENAME)
 
 
 def to_line(entry: Entry) -> bytes:
@@ -135,12 +135,12 @@ def from_bytes(data: bytes, *, path: str) -> Manifest:
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             entries.append(from_line(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(
-                f"{path} line {number} cannot be read: {error}",
-                hint="run sync again: it checks the files that lie there and writes the manifest anew",
-            ) from error
-    return Manifest.of(entries)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise Damaged(f"{path} line {number} cannot be read: {error}", hint=_ANEW) from error
+    try:
+        return Manifest.of(entries)
+    except ListingBroken as error:
+        raise Damaged(f"{path} cannot be read: {error}", hint=_ANEW) from error
 
 
 def digest(data: bytes) -> str:

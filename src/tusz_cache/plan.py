@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -138,17 +139,17 @@ def diff(
         delete=tuple(entry for entry in extra if ours is None or entry.key in ours),
         foreign=tuple(entry.key for entry in extra if ours is not None and entry.key not in ours),
         overwrites=tuple(overwrites),
-        conflicts=_conflicts(in_scope, extra),
+        conflicts=_conflicts(in_scope, target),
         guests=frozenset() if ours is None else frozenset(entry.key for entry in check) - ours,
         held=len(target) if ours is None else len(ours & target.files.keys()),
         plan_id=plan_id(in_scope, wanted, seed),
     )
 
 
-def _conflicts(wanted: Iterable[Entry], extra: Iterable[Entry]) -> tuple[str, ...]:
+def _conflicts(wanted: Iterable[Entry], target: Iterable[Entry]) -> tuple[str, ...]:
     files = {entry.key for entry in wanted}
     folders = {folder for key in files for folder in parents(key)}
-    return tuple(entry.key for entry in extra if entry.key in folders or not files.isdisjoint(parents(entry.key)))
+    return tuple(entry.key for entry in target if entry.key in folders or not files.isdisjoint(parents(entry.key)))
 
 
 def plan_id(entries: Iterable[Entry], filters: Filters, seed: str = "") -> str:
@@ -174,7 +175,7 @@ class MaxDelete:
             value = float(number) if text.endswith("%") else int(number)
         except ValueError:
             value = -1
-        if value < 0 or (text.endswith("%") and value > 100):
+        if not 0 <= value <= (100 if text.endswith("%") else math.inf):
             raise UsageError(
                 f"--max-delete {text!r} is no limit", hint="write a number of files like 20, or a share like 10%"
             )

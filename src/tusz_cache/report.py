@@ -101,7 +101,7 @@ class SyncReport:
 
     def as_json(self) -> str:
         """Return `as_dict` as one line."""
-        return json.dumps(self.as_dict(), ensure_ascii=False)
+        return json.dumps(self.as_dict())
 
     def rows(self) -> list[tuple[str, str]]:
         """Return (label, value) for a person."""
@@ -187,7 +187,7 @@ class VerifyReport:
 
     def as_json(self) -> str:
         """Return `as_dict` as one line."""
-        return json.dumps(self.as_dict(), ensure_ascii=False)
+        return json.dumps(self.as_dict())
 
     def rows(self) -> list[tuple[str, str]]:
         """Return (label, value) for a person."""
@@ -221,12 +221,18 @@ class VerifyReport:
 def as_table(rows: list[tuple[str, str]]) -> str:
     """Lay out (label, value) rows as text."""
     width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+    return "\n".join(f"{label:<{width}}  {_printable(value)}" for label, value in rows)
 
 
 def as_html(title: str, rows: list[tuple[str, str]]) -> str:
     """Lay out (label, value) rows for a notebook."""
     cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in rows
+        f"<tr><th style='text-align:left'>{html.escape(a)}</th><td>{html.escape(_printable(b))}</td></tr>"
+        for a, b in rows
     )
     return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"
+
+
+def _printable(text: str) -> str:
+    """File names may be no valid Unicode; what is shown is."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -39,15 +39,14 @@ def from_bytes(data: bytes, *, path: str) -> Seal:
     hint = "run sync again: it proves the cache anew and seals it"
     try:
         row: dict[str, Any] = json.loads(data)
+        if row["format"] != FORMAT:
+            raise Damaged(
+                f"{path} has format {row['format']}, this version reads {FORMAT}", hint="update tusz_cache, or " + hint
+            )
         row["splits"] = {name: SplitCount(**count) for name, count in row["splits"].items()}
-        seal = Seal(**row)
+        return Seal(**row)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Damaged(f"{path} cannot be read: {error}", hint=hint) from error
-    if seal.format != FORMAT:
-        raise Damaged(
-            f"{path} has format {seal.format}, this version reads {FORMAT}", hint="update tusz_cache, or " + hint
-        )
-    return seal
 
 
 def check_manifest(seal: Seal, manifest_bytes: bytes) -> None:

@@ -82,8 +82,7 @@ class Target:
 def prepare(target: Target) -> None:
     """Make the target's directories. Raises TargetError."""
     with translated(target.root):
-        target.partial.mkdir(parents=True, exist_ok=True)
-        sync_directories(target, [target.partial, target.meta, target.root, target.root.parent])
+        sync_directories(target, make_directories([target.partial]) | {target.partial})
 
 
 def folds_case(target: Target) -> bool:
@@ -157,7 +156,7 @@ def publish(target: Target, moves: Sequence[tuple[Path, Path]]) -> list[os.stat_
     with translated(target.root):
         if target.durability.syncs:
             sync_files([partial for partial, _ in moves])
-        made = make_directories(target, {final.parent for _, final in moves})
+        made = make_directories({final.parent for _, final in moves})
         for partial, final in moves:
             partial.replace(final)
         sync_directories(target, {final.parent for _, final in moves} | made)
@@ -179,12 +178,12 @@ def sync_files(paths: Sequence[Path]) -> None:
             os.close(descriptor)
 
 
-def make_directories(target: Target, directories: Iterable[Path]) -> set[Path]:
-    """Make `directories` below the root; returns those whose entries changed, for syncing."""
+def make_directories(directories: Iterable[Path]) -> set[Path]:
+    """Make `directories` and those above them; returns those whose entries changed, for syncing."""
     changed: set[Path] = set()
     for directory in directories:
         missing = directory
-        while missing != target.root and not missing.is_dir():
+        while not missing.is_dir():
             changed.add(missing.parent)
             missing = missing.parent
         directory.mkdir(parents=True, exist_ok=True)
@@ -227,7 +226,7 @@ def move_to_trash(target: Target, keys: Sequence[str]) -> None:
     """Take files out of the tree; they can be had back from the trash until the seal."""
     with translated(target.trash):
         bins = {target.trash / os.path.dirname(key) for key in keys}  # noqa: PTH120 - keys are strings
-        made = make_directories(target, bins)
+        made = make_directories(bins)
         for key in keys:
             target.path(key).replace(target.trash / key)
         sync_directories(target, bins | made | {target.path(key).parent for key in keys})

@@ -96,7 +96,7 @@ class _DryRun:
     exit_code: int = 0
 
     def as_json(self) -> str:
-        return json.dumps({"dry_run": True, **self.plan.as_dict(delete=self.delete)}, ensure_ascii=False)
+        return json.dumps({"dry_run": True, **self.plan.as_dict(delete=self.delete)})
 
     def as_text(self) -> str:
         return self.plan.as_text(delete=self.delete)

@@ -1,6 +1,7 @@
 """Sizes and rates as people write them: "16MiB", "500MB/s", "1.5 GiB"."""
 
 import re
+from decimal import Decimal
 
 from tusz_cache.errors import UsageError
 
@@ -18,7 +19,10 @@ def parse_bytes(text: str) -> int:
     unit = match["unit"].upper() if match else None
     if match is None or unit not in _UNITS:
         raise UsageError(f"{text!r} is no size", hint="write sizes like 16MiB, 500MB or 1.5GiB")
-    return int(float(match["number"]) * _UNITS[unit])
+    count = Decimal(match["number"]) * _UNITS[unit]
+    if count >= 2**63:
+        raise UsageError(f"{text!r} is more than any file system holds", hint="write sizes like 16MiB, 500MB or 1.5GiB")
+    return int(count)
 
 
 def parse_rate(text: str) -> int:
@@ -37,7 +41,7 @@ def format_bytes(count: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration a person reads at a glance: "0.8 s", "2 min 05 s", "1 h 12 min"."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -30,6 +30,8 @@ from tusz_cache.stores import Source, target_path
 from tusz_cache.verifying import check_files, without_damaged
 from tusz_cache.version import __version__
 
+MOST_PROCESSES = 4  # together beyond any network card, and with the parent below 300 MB
+
 
 def populate_cache(
     source: str,
@@ -130,8 +132,9 @@ class _Run:
 
     def _copy_settings(self) -> CopySettings:
         settings = self.settings
-        tls = self.store.url.startswith(("https://", "s3://")) and not _is_plain(settings)
-        processes = settings.processes if settings.processes is not None else (min(cores(), 4) if tls else 0)
+        processes = settings.processes
+        if processes is None:
+            processes = min(cores(), MOST_PROCESSES) if self.store.uses_tls() else 0
         return CopySettings(
             workers=settings.workers or min(32, 8 * cores()),
             processes=processes,
@@ -240,8 +243,3 @@ class _Run:
             unexpected=len(plan.foreign),
             notes=self.holdings.troubles,
         )
-
-
-def _is_plain(settings: SyncSettings) -> bool:
-    """Whether an S3-compatible endpoint is reached without TLS."""
-    return (settings.access.endpoint_url or "").startswith("http://")

@@ -1,5 +1,6 @@
 """Fixtures of the sync tests: a bucket of one's own on a scripted S3 server, and ways to run a sync from it."""
 
+import functools
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 
 from tests.support.running import KEYS, META, Ran, tree
@@ -16,6 +18,7 @@ from tusz_cache.errors import exit_status
 from tusz_cache.progress import Progress
 from tusz_cache.sync import main
 
+LOADER = functools.cache(botocore.session.create_loader)  # reading the S3 model anew takes 0.1 s for each filesystem
 PART = 64 * 1024  # bytes; the smallest part, so that small files have several
 
 
@@ -140,6 +143,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(botocore.session, "create_loader", LOADER)
 
 
 @pytest.fixture

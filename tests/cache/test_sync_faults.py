@@ -126,7 +126,7 @@ def test_a_flip_that_persists_is_never_published(etag, filled, target, healthy):
 @pytest.mark.parametrize("faults", [[], [{"do": "ignore_if_match", "times": -1}]], ids=["honest", "ignore_if_match"])
 @pytest.mark.parametrize("etag", ["md5", "opaque", "multipart:100000"])
 def test_an_object_changed_after_the_listing_is_told(faults, etag, filled, target, healthy):
-    """An object that gets other bytes of the same size between listing and GET is exit 4, even if If-Match is ignored."""
+    """Other bytes of the same size between listing and GET are exit 4, even if the server ignores If-Match."""
     filled.configure(etag=etag, checksum=None)
     planned = filled.contents()
     filled.faults(*faults)
@@ -252,7 +252,7 @@ def untouched(target: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.mark.parametrize("case", LISTINGS, ids=str)
 def test_a_listing_that_stays_broken_changes_nothing(case, mirrored, target, tmp_path, monkeypatch):
-    """A listing that stays broken deletes nothing and copies nothing, and the old seal stands; a new target is not made."""
+    """A listing that stays broken deletes and copies nothing, the old seal stands, and a new target is not made."""
     before = untouched(target)
     mirrored.faults(case.as_fault(-1))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the libraries' own retries take seconds

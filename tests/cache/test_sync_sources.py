@@ -115,6 +115,35 @@ def test_a_changed_file_behind_http_is_fetched(filled, target):
     assert filled.contents() == tree(target)
 
 
+def test_http_without_etags(filled, target):
+    """Where an HTTP server has no ETags, Last-Modified tells one version from another."""
+    filled.faults(*({"do": "no_etag", "method": method, "times": -1} for method in ("HEAD", "GET")))
+    source = f"{filled.server.url}/_index/{filled.name}/"
+    report = filled.sync(target, source=source, access=Access())
+    assert (0, {"own-crc": 3}) == (report.exit_code, report.verification)
+    assert filled.contents() == tree(target)
+    filled.put(ONE, FILES[ONE])
+    assert FILES[ONE] == filled.sync(target, source=source, access=Access()).bytes_copied
+    assert filled.contents() == tree(target)
+
+
+@pytest.mark.parametrize("kind", ["http", "local"])
+@pytest.mark.parametrize("how", ["edited", "gone", "shorter"])
+def test_a_change_on_the_way(how, kind, filled, target):
+    """A file that is edited or goes between listing and copying is exit 4 for other sources than S3, too."""
+    planned = filled.contents()
+    act = {
+        "edited": lambda: filled.put(ONE, FILES[ONE]),
+        "gone": lambda: filled.drop(ONE),
+        "shorter": lambda: filled.put(ONE, 100_000),
+    }[how]
+    source = f"{filled.server.url}/_index/{filled.name}/" if kind == "http" else str(filled.path)
+    result = filled.attempt(target, source=source, access=Access(), act=act)
+    assert (4, [ONE]) == (result.code, [failure["key"] for failure in result.json["failures"]])
+    assert {key: data for key, data in planned.items() if key != ONE} == tree(target)
+    assert not (target / META / "seal.json").exists()
+
+
 @pytest.fixture
 def memory():
     """A folder of fsspec's memory filesystem, as a URL."""
@@ -184,32 +213,35 @@ def test_a_source_of_one_file(kind, filled, memory, target):
 # credentials that end
 
 
-@pytest.mark.parametrize("told", ["honest", "too late"])
-def test_credentials_that_expire_on_the_way_are_renewed(told, filled, target, no_keys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("lifetime", [60, 86_400], ids=["renewed early", "trusted too long"])
+def test_credentials_that_expire_on_the_way_are_renewed(lifetime, filled, target, no_keys, tmp_path, monkeypatch):
     """Temporary credentials that expire while copying are fetched anew, even if their issuer told a later time."""
     filled.put("train/long.npz", 1_000_000)
-    expiry = time.time() + 2
-    first = {"access_key": "first", "token": "one", "expires_at": expiry}
-    second = {"access_key": "second", "token": "two", "expires_at": None}
-    filled.configure(credentials=[first, second], bytes_per_second=130_000, checksum="crc64nvme")
-    calls = tmp_path / "calls"
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expiry if told == "honest" else expiry + 86_400))
-    script = tmp_path / "issue.sh"
+    calls, expiry, script, config = (tmp_path / name for name in ("calls", "expiry", "issue.sh", "config"))
     script.write_text(
         f"""#!/bin/sh
 echo call >> {calls}
-key=first token=one until={stamp}
-if [ $(date +%s) -ge {int(expiry)} ]; then key=second token=two until=2099-01-01T00:00:00Z; fi
-printf '{{"Version": 1, "AccessKeyId": "%s", "SecretAccessKey": "s", "SessionToken": "%s", "Expiration": "%s"}}' $key $token $until
+key=first token=one
+if [ -e {expiry} ] && [ $(date +%s%3N) -ge $(cat {expiry}) ]; then key=second token=two; fi
+until=$(date -u -d "+{lifetime} seconds" +%Y-%m-%dT%H:%M:%SZ)
+printf '{{"Version": 1, "AccessKeyId": "%s", "SecretAccessKey": "s", ' $key
+printf '"SessionToken": "%s", "Expiration": "%s"}}' $token $until
 """
     )
     script.chmod(0o755)
-    config = tmp_path / "config"
     config.write_text(f"[profile lab]\ncredential_process = {script}\nendpoint_url = {filled.server.url}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    report = filled.sync(target, access=Access(profile="lab"), processes=0, workers=2)
+    first = {"access_key": "first", "token": "one", "expires_at": None}
+    second = {"access_key": "second", "token": "two", "expires_at": None}
+    filled.configure(credentials=[first, second], bytes_per_second=200_000, checksum="crc64nvme")
+
+    def expire_soon() -> None:
+        end = time.time() + 0.7
+        expiry.write_text(str(int(end * 1000)))
+        filled.configure(credentials=[{**first, "expires_at": end}, second])
+
+    report = filled.sync(target, access=Access(profile="lab"), processes=0, workers=2, act=expire_soon)
     assert (0, True) == (report.exit_code, report.sealed)
-    assert time.time() > expiry  # else the server was too quick for this test
     assert filled.server.stats()["statuses"].get("403", 0) > 0
     assert len(calls.read_text().splitlines()) > 1
     assert filled.contents() == tree(target)
@@ -218,19 +250,24 @@ printf '{{"Version": 1, "AccessKeyId": "%s", "SecretAccessKey": "s", "SessionTok
 def test_keys_that_expire_for_good_leave_what_is_whole(filled, target, monkeypatch):
     """Keys that nobody renews end in exit 3 with what is whole, and new keys finish the rest."""
     filled.put("train/long.npz", 1_000_000)
-    key = {"access_key": "first", "token": "one", "expires_at": time.time() + 1.5}
-    filled.configure(credentials=[key], bytes_per_second=130_000, checksum="crc64nvme")
+    key = {"access_key": "first", "token": "one", "expires_at": None}
+    filled.configure(credentials=[key], bytes_per_second=200_000, checksum="crc64nvme")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "one")
-    result = filled.attempt(target, workers=2)
-    assert (3, ["train/long.npz"]) == (result.code, [failure["key"] for failure in result.json["failures"]])
+
+    def expire_soon() -> None:
+        filled.configure(credentials=[{**key, "expires_at": time.time() + 1}])
+
+    result = filled.attempt(target, workers=2, act=expire_soon)
+    failed = [failure["key"] for failure in result.json["failures"]]
+    assert (3, True) == (result.code, "train/long.npz" in failed)
     assert "credential" in result.json["failures"][0]["hint"]
-    assert {key: data for key, data in filled.contents().items() if key in FILES} == tree(target)
+    assert {key: data for key, data in filled.contents().items() if key not in failed} == tree(target)
     assert not (target / META / "seal.json").exists()
-    filled.configure(credentials=[{**key, "expires_at": None}], bytes_per_second=None)
+    filled.configure(credentials=[key], bytes_per_second=None)
     report = filled.sync(target)
-    assert (0, 1) == (report.exit_code, report.files_resumed)
-    assert report.bytes_copied < 1_000_000
+    assert (0, True) == (report.exit_code, report.sealed)
+    assert report.bytes_copied < sum(map(len, filled.contents().values()))
     assert filled.contents() == tree(target)
 
 
@@ -351,6 +388,15 @@ def test_a_remote_target(filled, target, command):
     """A remote target is exit 2 for now."""
     ran = command(filled.url, "s3://elsewhere/x", "--endpoint-url", filled.server.url)
     assert (2, True) == (ran.code, "hint: " in ran.err)
+
+
+@pytest.mark.parametrize("where", ["", "below", ".."])
+def test_a_target_that_overlaps_its_source(where, filled, command):
+    """A target that is, holds or lies in its source is exit 2, and nothing is made in it."""
+    before = state(filled.path)
+    ran = command(filled.path, filled.path / where)
+    assert (2, True) == (ran.code, "hint: " in ran.err)
+    assert before == state(filled.path)
 
 
 BAD_OPTIONS = {

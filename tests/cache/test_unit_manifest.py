@@ -1,12 +1,13 @@
 """What a manifest must be: in one order, the same after writing and reading, and made of keys that can be files."""
 
+import contextlib
 import hashlib
 import json
 import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tusz_cache.entry import LEVELS, Entry, Proof
@@ -23,10 +24,13 @@ from tusz_cache.manifest import (
     to_line,
 )
 
+settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
+settings.load_profile("untimed")
+
 PROOF = Proof(crc64nvme=1, verified="own-crc", mtime_ns=2)
 CRC = st.integers(0, 2**64 - 1)
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-ODD = ["\u2028", "\x85", "\x0b\x0c\x1c", "a\r\nb", '"\\', "ｆｕｌｌ", "a\u0301", "\U0001f9e0"]
+ODD = ["\u2028", "\x85", "\x0b\x0c\x1c", "a\r\nb", '"\\', "\uff46\uff55", "a\u0301", "\U0001f9e0"]
 
 proofs = st.builds(Proof, CRC, st.sampled_from(LEVELS), st.integers(-(2**62), 2**63 - 1)) | st.builds(
     Proof,
@@ -134,7 +138,7 @@ ROW = json.loads(LINES[2])
         json.dumps(ROW | {"parts": []}).encode() + b"\n",
         json.dumps(ROW | {"parts": {"size": 1, "crc64nvme": ["x"]}}).encode() + b"\n",
         json.dumps({name: value for name, value in ROW.items() if name != "etag"}).encode() + b"\n",
-        LINES[2].replace(b'"size":2', b'"size":2e999'),  # one changed byte is enough to make a number infinite
+        LINES[2].replace(b'"size":2', b'"size":2e999'),  # infinite
         LINES[1],  # a key that came before
     ],
 )
@@ -162,10 +166,8 @@ def test_every_changed_digit_is_read_or_called_damaged():
 
     for at in range(len(whole)):
         for byte in b'09eE-."{}[],:x\n\\':
-            try:
+            with contextlib.suppress(Damaged):
                 from_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :], path="m")
-            except Damaged:
-                pass
 
 
 def test_the_digest_is_sha256():

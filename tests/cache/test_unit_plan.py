@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.errors import CacheError, DeleteLimit, EmptyListing, ForeignTarget, UsageError
 from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Filters, MaxDelete, Plan, check_limits, diff, plan_id
+
+settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
+settings.load_profile("untimed")
 
 PROOF = Proof(crc64nvme=1, verified="source-crc", mtime_ns=1)
 KEYS = ("a", "dev/a.npz", "dev/ä.npz", "dev/manifest.json", "train/a.npz", "train/b/c.npz", "trainz", "z*[!]")
@@ -120,6 +123,17 @@ def test_a_key_out_of_scope_is_left_alone(
         entry for entry in target if not wanted.admit(entry.key) or entry.key in plan.foreign
     )
     assert expected == rows(result)
+
+
+@pytest.mark.parametrize("wanted", [Filters(), Filters(include=("a/*", "b")), Filters(exclude=("a", "b/*", "b/*/*"))])
+@pytest.mark.parametrize("ours", [None, frozenset(), frozenset(["a", "b/c", "b/d/e"])])
+def test_what_is_in_the_way_is_named(wanted: Filters, ours: frozenset[str] | None):
+    """A file where a folder must be, or below where a file must be, is named, whoever wrote it, filters or not."""
+    source = Manifest.of(Entry(key, 1, "e") for key in ("a/x/y", "b"))
+    target = Manifest.of(Entry(key, 1, "e") for key in ("a", "a-", "b/c", "b/d/e", "bb"))
+
+    assert ("a", "b/c", "b/d/e") == diff(source, target, ours=ours, filters=wanted).conflicts
+    assert () == diff(source, source, ours=ours, filters=wanted).conflicts
 
 
 @pytest.mark.parametrize(
@@ -255,6 +269,9 @@ LOSES_THREE = Plan(delete=GONE, held=30)
         (Plan(overwrites=("x",)), {"target_is_ours": True}, ForeignTarget),
         (Plan(overwrites=("x",)), {"target_is_ours": False}, ForeignTarget),
         (Plan(overwrites=("x",)), {"adopt": True}, None),
+        # a file where a folder must be
+        (Plan(conflicts=("x",)), {}, ForeignTarget),
+        (Plan(conflicts=("x",)), {"adopt": True, "delete": True}, ForeignTarget),
         # deletions: 3 of 30
         (LOSES_THREE, {"delete": True, "max_delete": MaxDelete(count=3)}, None),
         (LOSES_THREE, {"delete": True, "max_delete": MaxDelete(count=2)}, DeleteLimit),

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tusz_cache.entry import Entry, Proof
@@ -12,6 +12,9 @@ from tusz_cache.errors import Damaged
 from tusz_cache.manifest import Manifest, SplitCount, digest
 from tusz_cache.manifest import to_bytes as manifest_bytes
 from tusz_cache.seal import FORMAT, Seal, check_manifest, count_levels, from_bytes, to_bytes
+
+settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
+settings.load_profile("untimed")
 
 COUNTS = st.integers(0, 2**50)
 seals = st.builds(
@@ -95,11 +98,10 @@ def test_what_is_no_seal_is_called_damaged(data: bytes):
 
 
 @pytest.mark.parametrize("more", [{}, {"novelty": 1}, {"splits": {"train": {"files": 1, "novelty": 2}}}])
-@pytest.mark.parametrize("number", [FORMAT + 1, 0, "1", None])
-def test_a_seal_of_another_format_is_told_as_such(number: object, more: dict):
-    """A seal of another format is refused by its format, whatever else it holds, with the advice to update."""
-    with pytest.raises(Damaged, match=f"format {number}") as caught:
-        from_bytes(json.dumps(ROW | more | {"format": number}).encode(), path="s")
+def test_a_seal_of_a_later_format_is_told_as_such(more: dict):
+    """A seal of a later format is refused by its format, whatever else it holds, with the advice to update."""
+    with pytest.raises(Damaged, match=f"format {FORMAT + 1}") as caught:
+        from_bytes(json.dumps(ROW | more | {"format": FORMAT + 1}).encode(), path="s")
 
     assert "update tusz_cache" in caught.value.hint
 

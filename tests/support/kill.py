@@ -54,15 +54,19 @@ def killed_runs(count: int, seed: int, workspace: Path) -> Iterator[Run]:
     total = make_source(source, seed)
     wanted = tree(source / "bucket" / "tusz")
     for number in range(count):
-        checksum = chance.choice(["crc64nvme", "crc32c", None])
-        with S3Server(source, checksum=checksum, bytes_per_second=RATE) as server:
+        checksum, etag = chance.choice([("crc64nvme", "opaque"), ("crc32c", "md5"), (None, "md5"), (None, "opaque")])
+        with S3Server(source, checksum=checksum, etag=etag, bytes_per_second=RATE) as server:
             target = workspace / f"target-{number}"
             options = ["s3://bucket/tusz", target, "--endpoint-url", server.url, "--part-size", PART]
             options += ["--workers", WORKERS, "--processes", chance.choice([0, 2]), "--json", "--quiet"]
             kills = amid = 0
             while kills < MOST_KILLS:
+                sent = server.stats()["bytes"]
                 process = start("sync", *options)
-                time.sleep(chance.uniform(0.3, 1.7))
+                if chance.random() < 0.8:  # else while it starts, lists or plans
+                    while process.poll() is None and server.stats()["bytes"] == sent:
+                        time.sleep(0.01)
+                time.sleep(chance.uniform(0.0, 0.7))
                 finished = process.poll() is not None
                 process.kill()
                 process.communicate()

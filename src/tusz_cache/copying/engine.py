@@ -170,6 +170,7 @@ class Engine:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             _, _, transfer, index = heapq.heappop(self._later)
+            transfer.pausing -= 1
             if not transfer.failed:
                 transfer.todo.appendleft(index)
                 self._line_up(transfer)
@@ -183,7 +184,7 @@ class Engine:
         waiting = []
         while self._ready and len(self._flying) < int(self._rate.limit):
             transfer = self._ready.popleft()
-            if self._serial and transfer.in_flight:
+            if self._serial and (transfer.in_flight or transfer.pausing):
                 waiting.append(transfer)
                 continue
             self._send(transfer, transfer.todo.popleft())
@@ -313,6 +314,7 @@ class Engine:
         if error.temporary and attempt <= self._settings.retries:
             when = time.monotonic() + backoff(attempt)
             heapq.heappush(self._later, (when, next(self._tickets), transfer, index))
+            transfer.pausing += 1
         else:
             self._give_up(transfer, error)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from tusz_cache.checksum import NOTHING, Algorithm, Expectation, crc64nvme, hasher
 from tusz_cache.copying.http import drop_connections, get
 from tusz_cache.entry import Entry
-from tusz_cache.errors import BadResponse, CacheError, SourceChanged
+from tusz_cache.errors import BadResponse, CacheError, NoSuchSource, SourceChanged
 from tusz_cache.ssd import open_existing, open_partial, write_at
 from tusz_cache.ssd import translated as target_errors
 from tusz_cache.stores.base import Fetch, GenericFetch, HttpFetch, LocalFetch
@@ -24,6 +24,8 @@ from tusz_cache.stores.local import mark_of
 
 BUFFER = 1024**2  # bytes; larger ones leave the CPU's cache, smaller ones cost system calls
 BLOCK = 8 * 1024**2  # bytes; one write to a volume that wants large ones, one request of the generic lane
+
+_REPLAN = "run again: the plan is made anew"
 
 _thread = threading.local()
 
@@ -154,8 +156,11 @@ class _LocalStream:
     _descriptor: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
-        with translated(str(self.path)):
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with translated(str(self.path)):
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except NoSuchSource as error:
+            raise SourceChanged(f"{self.entry.key!r} is gone from the source", hint=_REPLAN) from error
         self._check()
 
     def __del__(self) -> None:
@@ -166,7 +171,7 @@ class _LocalStream:
         with translated(str(self.path)):
             count = os.preadv(self._descriptor, [view], self.offset)
         if not count:
-            raise SourceChanged(f"{self.entry.key!r} became shorter", hint="run again: the plan is made anew")
+            raise SourceChanged(f"{self.entry.key!r} became shorter", hint=_REPLAN)
         self.offset += count
         return count
 
@@ -175,9 +180,7 @@ class _LocalStream:
 
     def _check(self) -> None:
         if mark_of(os.fstat(self._descriptor)) != self.entry.etag:
-            raise SourceChanged(
-                f"{self.entry.key!r} was changed after it was listed", hint="run again: the plan is made anew"
-            )
+            raise SourceChanged(f"{self.entry.key!r} was changed after it was listed", hint=_REPLAN)
 
 
 @dataclass(slots=True)
@@ -201,9 +204,7 @@ class _GenericStream:
     def _check(self) -> None:
         facts = self.fetch.source.facts(self.entry)
         if (facts.size, facts.etag) != (self.entry.size, self.entry.etag):
-            raise SourceChanged(
-                f"{self.entry.key!r} was changed after it was listed", hint="run again: the plan is made anew"
-            )
+            raise SourceChanged(f"{self.entry.key!r} was changed after it was listed", hint=_REPLAN)
 
 
 def read_range(descriptor: int, start: int, length: int, path: Path) -> Iterator[memoryview]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tusz_cache.checksum import NOTHING
 from tusz_cache.copying.journal import OpenFile
-from tusz_cache.copying.rereading import judge_by_reading, proof_of, take_over
+from tusz_cache.copying.lanes import BLOCK
+from tusz_cache.copying.rereading import claimed_proof, judge_by_reading, proof_of, take_over
 from tusz_cache.copying.transfer import Transfer, Verdict, part_size_for, partial_name
 from tusz_cache.entry import Entry
 from tusz_cache.errors import AccessDenied, CacheError, ForeignTarget, SourceChanged
@@ -69,7 +70,10 @@ class Opener:
         """
         try:
             facts = ask(self.source, entry)
-            proof = proof_of(self.target.path(entry.key), facts, here.proof)
+            path = self.target.path(entry.key)
+            proof = proof_of(path, facts, here.proof)
+            if proof is None and facts.expectation.algorithm is None and claim is not None and claim.entry == entry:
+                proof = claimed_proof(path, claim)
             if proof is not None:
                 return Opened(entry, kept=replace(entry, proof=proof))
             if is_guest:
@@ -89,7 +93,8 @@ class Opener:
         # an object in one part brings its checksum along with its bytes
         if facts is None and (entry.size > self.part_size or claim is not None) and isinstance(fetch, HttpFetch):
             facts = ask(self.source, entry)
-        part_size = claim.part_size if claim else part_size_for(facts, self.part_size) if facts else self.part_size
+        block = BLOCK if self.target.durability.front_to_back else 1
+        part_size = claim.part_size if claim else part_size_for(facts, self.part_size, block)
         transfer = Transfer(entry, claim.number if claim else None, path, part_size, fetch=fetch)
         if facts is not None:
             transfer.expectation, transfer.source_parts = facts.expectation, facts.part_sizes

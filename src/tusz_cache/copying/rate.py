@@ -15,7 +15,8 @@ def backoff(attempt: int, uniform: float | None = None) -> float:
     uniform: a number in [0, 1), for tests.
     """
     share = random.random() if uniform is None else uniform  # noqa: S311 - no secret
-    return share * float(min(CAP, BASE * 2.0**attempt))
+    doublings = min(attempt - 1, 16)  # by then far beyond the cap
+    return share * float(min(CAP, BASE * 2.0**doublings))
 
 
 @dataclass(slots=True)

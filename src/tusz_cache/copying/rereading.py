@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tusz_cache.checksum import Algorithm, combine_crc64nvme, crc64nvme, hasher
+from tusz_cache.checksum import Algorithm, combine_crc64nvme, crc64nvme, hasher, uniform_parts
 from tusz_cache.copying.journal import OpenFile
 from tusz_cache.copying.lanes import read_range
 from tusz_cache.copying.transfer import Transfer, Verdict, hash_ranges, judge_digests
@@ -46,6 +46,28 @@ def take_over(transfer: Transfer, claim: OpenFile) -> None:
         if crc == claimed_crc:
             transfer.have(index, crc, digest)
             transfer.resumed = True
+
+
+def claimed_proof(path: Path, claim: OpenFile) -> Proof | None:
+    """Return a proof that the file at `path` is what an earlier run fetched, or None if that cannot be shown.
+
+    For a file that got its name before the run could record that: the checksums of its parts are all there is.
+    """
+    lengths = uniform_parts(claim.entry.size, claim.part_size)
+    if any(claim.parts.get(index, (-1, 0))[0] != length for index, length in enumerate(lengths)):
+        return None
+    ranges = [(index * claim.part_size, length) for index, length in enumerate(lengths)]
+    crcs = tuple(claim.parts[index][1] for index in range(len(lengths)))
+    try:
+        mtime_ns = path.stat().st_mtime_ns
+        found = tuple(crc for crc, _ in hash_file(path, ranges, None))
+    except (FileNotFoundError, BadResponse):
+        return None
+    if found != crcs:
+        return None
+    several = len(crcs) > 1
+    whole = combine_crc64nvme(zip(crcs, lengths, strict=True))
+    return Proof(whole, "own-crc", mtime_ns, claim.part_size if several else 0, crcs if several else ())
 
 
 def judge_by_reading(source: Source, transfer: Transfer) -> Verdict:

@@ -48,6 +48,7 @@ class Transfer:
     attempts: dict[int, int] = field(default_factory=dict)  # part index -> failures
     in_flight: int = 0
     received: int = 0  # bytes of this run
+    pausing: int = 0  # parts that wait before another attempt
     refusals: int = 0  # 403 in a row
     wrong: int = 0  # times the whole was wrong
     reread: bool = False  # read back since the parts were last complete
@@ -148,10 +149,14 @@ def hash_ranges(size: int, expected: Expectation, source_parts: Sequence[int]) -
     return tuple(ranges)
 
 
-def part_size_for(facts: Facts, wanted: int) -> int:
-    """Return the part size to fetch with: the source's own where that lets the stream be checked, else `wanted`."""
-    own = facts.part_sizes[0] if facts.source_parts_are_uniform else 0
-    return own if SMALLEST_PART <= own <= LARGEST_PART else wanted
+def part_size_for(facts: Facts | None, wanted: int, block: int = 1) -> int:
+    """Return the part size to fetch with: the source's own where that lets the stream be checked, else `wanted`.
+
+    block: the result is a multiple of it, in bytes.
+    """
+    own = facts.part_sizes[0] if facts and facts.source_parts_are_uniform else 0
+    fits = SMALLEST_PART <= own <= LARGEST_PART and own % block == 0
+    return own if fits else -(-wanted // block) * block
 
 
 def partial_name(entry: Entry) -> str:

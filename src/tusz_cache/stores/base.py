@@ -94,5 +94,8 @@ class Source(Protocol):
     def part_sizes(self, entry: Entry, count: int) -> tuple[int, ...]:
         """Return the lengths of all `count` parts that the object was uploaded in. Raises: CacheError."""
 
+    def uses_tls(self) -> bool:
+        """Whether bytes come over TLS, which costs a CPU more than copying does. Known after the first listing."""
+
     def refresh(self) -> None:
         """Forget credentials and read them anew, after signed requests were refused."""

@@ -4,7 +4,6 @@ Kinds are told by class name, since none of those packages may be imported just 
 """
 
 import contextlib
-import socket
 from collections.abc import Iterator
 
 from tusz_cache.errors import (
@@ -106,27 +105,47 @@ def _by_code(error: BaseException, url: str) -> CacheError | None:
 
 def _by_kind(error: BaseException, url: str) -> CacheError | None:
     kinds = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
-    if kinds & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
-        return NoCredentials(
-            f"no credentials for {url}",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass --profile, or --anon for a public bucket",
-        )
-    if "ProfileNotFound" in kinds:
-        return NoCredentials(f"no such profile: {error}", hint="look at `aws configure list-profiles`")
-    if kinds & {"ParamValidationError", "InvalidRegionError"} or (kinds & {"ValueError"} and "endpoint" in str(error)):
+    for names, make, message, hint in _KINDS:
+        if kinds & names:
+            return make(message.format(url=url, error=error), hint=hint)
+    if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+        return UsageError(f"a storage option does not fit {url}: {error}", hint="check --storage-option")
+    if isinstance(error, ValueError) and "endpoint" in str(error):
         return UsageError(f"{url}: {error}", hint="check the spelling of the URL and of --endpoint-url")
-    if kinds & _TORN:
-        return ListingBroken(f"the answer about {url} ended early: {error}", hint=_AGAIN)
-    if kinds & _NETWORK or isinstance(error, TimeoutError | ConnectionError | socket.gaierror):
-        return Unreachable(f"no connection to {url}: {error}", hint=_AGAIN)
-    if isinstance(error, ImportError):
-        return MissingPackage(
-            f"{url}: {error}", hint="install the fsspec package for this scheme, e.g. gcsfs for gs://"
-        )
-    if isinstance(error, FileNotFoundError):
-        return NoSuchSource(f"there is nothing at {url}", hint="check the path for typing errors")
-    if isinstance(error, PermissionError):
-        return AccessDenied(f"access to {url} is denied: {error}", hint="check permissions or credentials")
-    if isinstance(error, OSError):
-        return SourceError(f"cannot read {url}: {error}", hint="check that the source is in order, then run again")
     return None
+
+
+# class names, best known first -> what to say. A class also stands for those that derive from it.
+_KINDS: tuple[tuple[set[str], type[CacheError], str, str], ...] = (
+    (
+        {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"},
+        NoCredentials,
+        "no credentials for {url}: {error}",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass --profile, or --anon for a public bucket",
+    ),
+    ({"ProfileNotFound"}, NoCredentials, "no such profile: {error}", "look at `aws configure list-profiles`"),
+    (
+        {"ParamValidationError", "InvalidRegionError"},
+        UsageError,
+        "{url}: {error}",
+        "check the spelling of the URL and of --endpoint-url",
+    ),
+    (
+        {"SSLError", "SSLCertVerificationError", "ClientConnectorCertificateError"},
+        SourceError,
+        "the certificate of {url} is not trusted: {error}",
+        "name a file of certificates to trust in AWS_CA_BUNDLE, or the right host in --endpoint-url",
+    ),
+    (_TORN, ListingBroken, "the answer about {url} ended early: {error}", _AGAIN),
+    (_NETWORK, Unreachable, "no connection to {url}: {error}", _AGAIN),
+    ({"TimeoutError", "ConnectionError", "gaierror"}, Unreachable, "no connection to {url}: {error}", _AGAIN),
+    (
+        {"ImportError"},
+        MissingPackage,
+        "{url}: {error}",
+        "install the fsspec package for this scheme, e.g. gcsfs for gs://",
+    ),
+    ({"FileNotFoundError"}, NoSuchSource, "there is nothing at {url}", "check the path for typing errors"),
+    ({"PermissionError"}, AccessDenied, "access to {url} is denied: {error}", "check permissions or credentials"),
+    ({"OSError"}, SourceError, "cannot read {url}: {error}", "check that the source is in order, then run again"),
+)

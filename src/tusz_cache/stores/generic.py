@@ -1,6 +1,7 @@
 """Every other fsspec filesystem: listing by `find`, bytes by `cat_file` with a length check."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from tusz_cache.entry import Entry, is_ours
@@ -75,12 +76,17 @@ class GenericSource:
         """See Source. Nothing is known of parts."""
         raise NotImplementedError
 
+    def uses_tls(self) -> bool:
+        """See Source. Whatever it is, it stays in this process."""
+        return False
+
     def refresh(self) -> None:
         """See Source. Renewal is the filesystem's own matter."""
 
 
 def _mark(info: Mapping[str, Any]) -> str | None:
     for name in _MARKS:
-        if info.get(name) is not None:
-            return str(info[name]).strip('"')
+        if (value := info.get(name)) is not None:
+            # memory:// gives a time as a number when it lists and as a datetime when it is asked
+            return str(value.timestamp() if isinstance(value, datetime) else value).strip('"')
     return None

@@ -89,5 +89,9 @@ class HttpSource:
         """See Source. HTTP knows no parts."""
         raise NotImplementedError
 
+    def uses_tls(self) -> bool:
+        """See Source."""
+        return self._root.startswith("https://")
+
     def refresh(self) -> None:
         """See Source. There is nothing to renew."""

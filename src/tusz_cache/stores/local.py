@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tusz_cache.entry import Entry, is_ours
-from tusz_cache.errors import SourceChanged
+from tusz_cache.errors import SourceChanged, SourceError
 from tusz_cache.stores.base import Facts, LocalFetch
 from tusz_cache.stores.foreign import translated
 
@@ -15,17 +15,22 @@ def mark_of(stat: os.stat_result) -> str:
     return f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}"
 
 
-def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Yield (key, stat) of every file below `root`, our own directory left out. Symbolic links are followed."""
+def walk(root: Path, prefix: str = "", *, strict: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield (key, stat) of every file below `root`, our own directory left out. Symbolic links are followed.
+
+    strict: raise SourceError for a link that leads nowhere. Sockets, pipes and devices are no files.
+    """
     with os.scandir(root) as rows:
         for row in rows:
             key = prefix + row.name
             if is_ours(key):
                 continue
             if row.is_dir():
-                yield from walk(Path(row.path), key + "/")
+                yield from walk(Path(row.path), key + "/", strict=strict)
             elif row.is_file():
                 yield key, row.stat()
+            elif strict and row.is_symlink():
+                raise SourceError(f"{row.path} is a symbolic link that leads nowhere", hint="mend or remove it")
 
 
 class LocalSource:
@@ -44,7 +49,7 @@ class LocalSource:
         """See Source."""
         with translated(self.url):
             if self._root.is_dir():
-                for key, stat in walk(self._root):
+                for key, stat in walk(self._root, strict=True):
                     yield Entry(key, stat.st_size, mark_of(stat))
             else:
                 stat = self._root.stat()
@@ -70,6 +75,10 @@ class LocalSource:
     def part_sizes(self, entry: Entry, count: int) -> tuple[int, ...]:
         """See Source. Files know no parts."""
         raise NotImplementedError
+
+    def uses_tls(self) -> bool:
+        """See Source."""
+        return False
 
     def refresh(self) -> None:
         """See Source. There is nothing to renew."""

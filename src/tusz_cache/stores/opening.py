@@ -11,7 +11,7 @@ from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.generic import GenericSource
 from tusz_cache.stores.http import HttpSource
 from tusz_cache.stores.local import LocalSource
-from tusz_cache.stores.s3 import S3Source, s3_options
+from tusz_cache.stores.s3 import S3Source, presign, s3_options
 
 _S3 = {"s3", "s3a"}
 _HTTP = {"http", "https"}
@@ -37,7 +37,7 @@ def open_source(url: str, access: Access | None = None) -> Source:
     filesystem = _filesystem(scheme, url, options)
     shown = without_secrets(url)
     if scheme in _S3:
-        return S3Source(shown, filesystem, rest, lambda: _filesystem(scheme, url, options))
+        return S3Source(shown, filesystem, rest, lambda: _filesystem(scheme, url, options), _sign)
     if scheme in _HTTP:
         return HttpSource(shown, filesystem, url)
     return GenericSource(shown, filesystem, url)
@@ -48,6 +48,13 @@ def _open_local(url: str, rest: str) -> LocalSource:
     if not root.exists():
         raise NoSuchSource(f"there is nothing at {url}", hint="check the path for typing errors")
     return LocalSource(str(root), root)
+
+
+def _sign(filesystem: Any, bucket: str, key: str) -> str:
+    from fsspec.asyn import sync  # noqa: PLC0415 - imported by now; see _filesystem
+
+    url: str = sync(filesystem.loop, presign, filesystem, bucket, key)
+    return url
 
 
 def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:
@@ -61,10 +68,6 @@ def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:
         except ValueError as error:
             raise UsageError(
                 f"cannot open {url}: {error}", hint="use s3://, gs://, https://, a path, or another fsspec scheme"
-            ) from error
-        except TypeError as error:
-            raise UsageError(
-                f"a storage option does not fit {scheme}://: {error}", hint="check --storage-option"
             ) from error
 
 

@@ -27,13 +27,25 @@ def s3_options(access: Access) -> dict[str, Any]:
     return options | {name: value for name, value in named.items() if value}
 
 
+Signer = Callable[[Any, str, str], str]  # (filesystem, bucket, key) -> URL
+
+
+async def presign(filesystem: Any, bucket: str, key: str) -> str:
+    """Sign a GET that asks for checksums. Not s3fs's own `sign`, which takes "?versionId=" in a key for a version."""
+    await filesystem.set_session()
+    client = await filesystem.get_s3(bucket)
+    parameters = {"Bucket": bucket, "Key": key, "ChecksumMode": "ENABLED"}
+    url: str = await client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=SIGNED_FOR)
+    return url
+
+
 class S3Source:
     """Objects below s3://bucket/prefix, or the one object of that name."""
 
-    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any]) -> None:
+    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], sign: Signer) -> None:
         self.url = url
         self._fs = filesystem
-        self._reopen = reopen
+        self._reopen, self._sign = reopen, sign
         self._bucket, _, prefix = path.partition("/")
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._single: str | None = None  # the key, if the source turned out to be one object
@@ -113,10 +125,13 @@ class S3Source:
 
     def fetch(self, entry: Entry) -> HttpFetch:
         """See Source. A URL signed for an hour."""
-        path = f"{self._bucket}/{self._key(entry)}"
         with translated(self.url):
-            url = self._fs.sign(path, expiration=SIGNED_FOR, ChecksumMode="ENABLED")
+            url = self._sign(self._fs, self._bucket, self._key(entry))
         return HttpFetch(url, _CHECKSUMS, is_s3=True, cafile=self._cafile, verify=self._verify)
+
+    def uses_tls(self) -> bool:
+        """See Source. Signing is local and tells the endpoint that profile, region and options amount to."""
+        return self.fetch(Entry("-", 0, None)).url.startswith("https://")
 
     def refresh(self) -> None:
         """See Source. Builds the filesystem anew, which reads environment, files and metadata services again."""

@@ -1,0 +1,364 @@
+"""What the package's shape must be: imports go downwards, and each dangerous thing is done in one place."""
+
+import ast
+import functools
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tusz_cache
+from tests.support.running import environment
+from tusz_cache import errors
+from tusz_cache.__main__ import VERBS
+from tusz_cache.errors import EXIT_CODES, CacheError
+
+PACKAGE = Path(tusz_cache.__file__).parent
+LONGEST = 320  # lines of a module that can be read in one sitting
+LONGER: dict[str, str] = {}  # module -> why it may be longer
+
+# From the bottom up: a module imports only from those before it. Packages are ordered inside as well.
+LAYERS: tuple[str | tuple[str, ...], ...] = (
+    # values and pure decisions
+    "errors",
+    "units",
+    "entry",
+    "tusz",
+    "checksum",
+    "durability",
+    "version",
+    "manifest",
+    "plan",
+    "seal",
+    # the target
+    "ssd",
+    "lock",
+    # the source
+    (
+        "stores.base",
+        "stores.foreign",
+        "stores.generic",
+        "stores.http",
+        "stores.local",
+        "stores.s3",
+        "stores.opening",
+        "stores",
+    ),
+    # from one to the other
+    (
+        "copying",
+        "copying.rate",
+        "copying.journal",
+        "copying.transfer",
+        "copying.http",
+        "copying.lanes",
+        "copying.rereading",
+        "copying.opening",
+        "copying.pool",
+        "copying.worker",
+        "copying.committer",
+        "copying.engine",
+    ),
+    "holdings",
+    # the whole
+    "settings",
+    "progress",
+    "report",
+    "planning",
+    "verifying",
+    "workflow",
+    # commands
+    "cli",
+    "verify",
+    "sync",
+    ("synth.eeg", "synth.plan", "synth.writing", "synth"),
+    "demo",
+    "__main__",
+    "__init__",
+)
+ORDER = [name for layer in LAYERS for name in ((layer,) if isinstance(layer, str) else layer)]
+UPWARD = {("copying.pool", "__init__"): "where the package lies, which its worker processes must find too"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+PATHS = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+every_module = pytest.mark.parametrize("module", sorted(PATHS))
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(PATHS[module].read_text(encoding="utf-8"))
+
+
+def imported(module: str) -> Iterator[str]:
+    """Yield what a module imports, in full: names of modules where they are modules."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole.removeprefix("tusz_cache.") in PATHS else str(node.module)
+
+
+def own_imports(module: str) -> set[str]:
+    """Return the modules of this package that `module` imports."""
+    names = {name for name in imported(module) if name.partition(".")[0] == "tusz_cache"}
+    return {name.partition(".")[2] or "__init__" for name in names}
+
+
+def foreign_imports(module: str) -> set[str]:
+    """Return the packages that `module` imports."""
+    return {name.partition(".")[0] for name in imported(module)} - {"tusz_cache"}
+
+
+def importers(*packages: str) -> set[str]:
+    return {module for module in PATHS if foreign_imports(module) & set(packages)}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment(), timeout=120)
+
+
+# direction
+
+
+def test_every_module_has_its_place():
+    """The order of layers names each module once, and none that is not there."""
+    assert sorted(PATHS) == sorted(ORDER)
+
+
+@every_module
+def test_a_module_imports_only_from_below(module: str):
+    """Each module can be understood knowing only those before it."""
+    below = set(ORDER[: ORDER.index(module)]) | {to for name, to in UPWARD if name == module}
+
+    assert set() == own_imports(module) - below
+
+
+def test_exceptions_to_the_direction_are_needed():
+    """An exception that nothing uses any more is taken out."""
+    assert set() == {pair for pair in UPWARD if pair[1] not in own_imports(pair[0])}
+
+
+def test_synthetic_data_stand_apart():
+    """The maker of synthetic data knows the corpus and the errors, and nothing but the demo uses it."""
+    synth = {module for module in PATHS if module.partition(".")[0] == "synth"}
+
+    used = {name for module in synth for name in own_imports(module)} - synth
+    assert used <= {"tusz", "errors"}
+    assert {"demo"} == {module for module in PATHS if own_imports(module) & synth} - synth
+
+
+# one place for each thing
+
+
+def test_one_module_imports_fsspec():
+    """fsspec is imported in one place, and its implementations and their SDKs nowhere."""
+    assert {"stores.opening"} == importers("fsspec")
+    assert set() == importers("s3fs", "gcsfs", "adlfs", "boto3", "botocore", "aiobotocore", "aiohttp")
+
+
+def test_nothing_imports_what_the_package_does_not_need():
+    """Neither torch nor a cloud's SDK nor anything of deploy or tests is imported."""
+    assert set() == importers("torch", "modal", "distributed", "deploy", "tests", "tusz_train")
+
+
+def test_every_import_is_a_declared_dependency():
+    """What is imported at run time comes with Python or is in pyproject.toml."""
+    declared = {"awscrt", "fsspec", "numpy", "tqdm", "moto"}  # moto: extra "demo"
+
+    found = {package for module in PATHS for package in foreign_imports(module)}
+    assert found - set(sys.stdlib_module_names) <= declared
+
+
+OS_WRITES = {
+    *("write", "pwrite", "writev", "pwritev", "truncate", "ftruncate", "rename", "renames", "replace", "link"),
+    *("unlink", "remove", "rmdir", "removedirs", "mkdir", "makedirs", "symlink", "chmod", "utime", "mkfifo"),
+    *("posix_fallocate", "copy_file_range", "sendfile", "fsync", "fdatasync", "sync", "setxattr"),
+}
+PATH_WRITES = {
+    *("write_bytes", "write_text", "unlink", "mkdir", "rmdir", "touch", "rename", "chmod"),
+    *("symlink_to", "hardlink_to"),
+}
+WRITE_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"}
+WRITERS = {
+    "ssd": "the one place",
+    "synth.writing": "makes caches that are no targets",
+    "demo": "makes its own folder anew",
+}
+ALLOWED = {
+    ("lock", "os.utime"): "refreshes the note's time through the descriptor that ssd opened",
+    ("cli", "os.write"): "answers a signal on standard error, where print may not be called",
+    ("stores.opening", "filesystem.mkdir"): "makes the demo's bucket",
+}
+
+
+def writes_of(module: str) -> Iterator[str]:
+    """Yield the calls of a module that change files."""
+    for node in ast.walk(tree_of(module)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        owner = ast.unparse(called.value) if isinstance(called, ast.Attribute) else ""
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        flags = {part.attr for argument in node.args for part in ast.walk(argument) if isinstance(part, ast.Attribute)}
+        modes = [a.value for a in node.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        modes += [k.value.value for k in node.keywords if k.arg == "mode" and isinstance(k.value, ast.Constant)]
+        if (
+            (owner == "os" and (name in OS_WRITES or (name == "open" and flags & WRITE_FLAGS)))
+            or owner in {"shutil", "tempfile"}
+            or (owner != "os" and name in PATH_WRITES)
+            or (owner and name == "replace" and len(node.args) == 1 and not node.keywords)
+            or (owner != "os" and name == "open" and any(set(mode) & set("wax+") and len(mode) < 4 for mode in modes))
+        ):
+            yield f"{owner}.{name}" if owner else name
+
+
+@pytest.mark.parametrize("module", sorted(PATHS.keys() - WRITERS))
+def test_only_one_module_writes_to_a_target(module: str):
+    """Files are made, written, renamed, deleted and synced in ssd.py only, where the order is kept."""
+    assert set() == {call for call in writes_of(module) if (module, call) not in ALLOWED}
+
+
+def test_the_search_for_writes_finds_them():
+    """The rule above sees the writes that are there: in ssd.py, and those that are allowed elsewhere."""
+    found = set(writes_of("ssd"))
+
+    assert {"os.open", "os.write", "os.pwrite", "os.ftruncate", "os.fsync", "os.fdatasync", "shutil.rmtree"} <= found
+    assert {"partial.replace", "path.unlink", "draft.write_bytes", "directory.mkdir"} <= found
+    assert set() == {pair for pair in ALLOWED if pair[1] not in set(writes_of(pair[0]))}
+
+
+def test_system_calls_are_made_in_one_place():
+    """Only ssd.py reaches for the C library."""
+    assert {"ssd"} == importers("ctypes")
+
+
+def test_every_error_is_ours_and_has_one_home():
+    """Every exception that the package defines derives from CacheError and is defined in errors.py."""
+    found = {}
+    for module in sorted(PATHS.keys() - {"__init__"}):
+        for thing in vars(importlib.import_module(f"tusz_cache.{module}")).values():
+            if (
+                isinstance(thing, type)
+                and issubclass(thing, BaseException)
+                and thing.__module__.startswith("tusz_cache")
+            ):
+                found[thing] = thing.__module__
+
+    assert {"tusz_cache.errors"} == set(found.values())
+    assert set() == {kind for kind in found if not issubclass(kind, CacheError)}
+
+
+def test_the_tree_of_errors_is_true():
+    """The tree in the docstring of errors.py names every error once, each under its base."""
+    drawn: dict[str, str] = {}
+    above: dict[int, str] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        if not (match := re.match(r"([│ ]*(?:[├└]── )?)([A-Z]\w+(?:, [A-Z]\w+)*)(?:\s|$)", line)) or "Every" in line:
+            continue
+        depth = len(match[1]) // 4
+        for name in match[2].split(", "):
+            drawn[name] = above.get(depth - 1, "Exception")
+            above[depth] = name
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CacheError)]
+    assert {kind.__name__: kind.__base__.__name__ for kind in kinds} == drawn
+
+
+@every_module
+def test_nothing_is_caught_without_a_name(module: str):
+    """No `except:` swallows what it does not know."""
+    bare = [node.lineno for node in ast.walk(tree_of(module)) if isinstance(node, ast.ExceptHandler) and not node.type]
+
+    assert [] == bare
+
+
+@every_module
+def test_a_module_can_be_read_in_one_sitting(module: str):
+    """No module is longer than what one reads at a time, unless it is listed with a reason."""
+    lines = len(PATHS[module].read_text(encoding="utf-8").splitlines())
+
+    assert lines <= LONGEST or module in LONGER, f"{module} has {lines} lines"
+
+
+# running
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_command_starts_without_a_warning(verb: str):
+    """`python -m tusz_cache.VERB` runs without any warning, though the package is imported first."""
+    ran = python("-W", "error", "-m", f"tusz_cache.{verb}", "--help")
+
+    assert (0, "") == (ran.returncode, ran.stderr)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_lists_every_exit_code(verb: str):
+    """The help of each command ends with all exit codes and their meaning."""
+    text = python("-m", f"tusz_cache.{verb}", "--help").stdout
+
+    missing = [
+        code
+        for code, meaning in EXIT_CODES.items()
+        if not re.search(rf"^  {code} +{re.escape(meaning)}$", text, re.MULTILINE)
+    ]
+    assert [] == missing
+
+
+def test_verbs_are_modules_and_modules_are_verbs():
+    """`tusz-cache` knows exactly the modules that are commands, and says so."""
+    commands = {module for module in PATHS if "cli" in own_imports(module)}
+    assert commands == set(VERBS)
+
+    for arguments, status in ((("--help",), 0), ((), 2), (("nonsense",), 2)):
+        ran = python("-m", "tusz_cache", *arguments)
+        assert status == ran.returncode
+        assert set() == {verb for verb in VERBS if verb not in ran.stdout + ran.stderr}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_both_ways_to_a_command_are_the_same(verb: str):
+    """`python -m tusz_cache VERB` gives the same help as `python -m tusz_cache.VERB`."""
+    assert python("-m", f"tusz_cache.{verb}", "--help").stdout == python("-m", "tusz_cache", verb, "--help").stdout
+
+
+@pytest.mark.parametrize("module", ["tusz_cache", "tusz_cache.copying.worker", "tusz_cache.sync", "tusz_cache.verify"])
+def test_heavy_packages_wait_until_they_are_needed(module: str):
+    """Importing the package, a command or a worker loads no filesystem and no SDK."""
+    heavy = "fsspec", "s3fs", "botocore", "aiobotocore", "boto3", "aiohttp", "numpy", "moto"
+    ran = python("-c", f"import sys, {module}; print(sorted(set({heavy!r}) & set(sys.modules)))")
+
+    assert ("[]\n", "") == (ran.stdout, ran.stderr)
+
+
+def test_public_names_are_sorted_and_there():
+    """`__all__` is sorted, without repetition, and each of its names can be imported and explains itself."""
+    public = tusz_cache.__all__
+
+    assert sorted(set(public)) == public
+    assert [] == [name for name in public if not hasattr(tusz_cache, name)]
+    assert [] == [name for name in public if not getattr(tusz_cache, name).__doc__]
+
+
+def test_the_package_exports_nothing_else():
+    """What the package imports at its top is what it exports."""
+    bound = {
+        alias.asname or alias.name
+        for n in tree_of("__init__").body
+        if isinstance(n, ast.ImportFrom)
+        for alias in n.names
+    }
+
+    assert set(tusz_cache.__all__) == bound
