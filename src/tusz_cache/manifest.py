@@ -131,16 +131,16 @@ def from_line(line: bytes) -> Entry:
 
 def from_bytes(data: bytes, *, path: str) -> Manifest:
     """Read `manifest.jsonl`. path: for the message. Raises Damaged, naming the line."""
-    entries = []
+    files: dict[str, Entry] = {}
     for number, line in enumerate(data.splitlines(), start=1):
         try:
-            entries.append(from_line(line))
+            entry = from_line(line)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise Damaged(f"{path} line {number} cannot be read: {error}", hint=_ANEW) from error
-    try:
-        return Manifest.of(entries)
-    except ListingBroken as error:
-        raise Damaged(f"{path} cannot be read: {error}", hint=_ANEW) from error
+        if entry.key in files:
+            raise Damaged(f"{path} line {number} names {entry.key!r} a second time", hint=_ANEW)
+        files[entry.key] = entry
+    return Manifest(files)
 
 
 def digest(data: bytes) -> str:
