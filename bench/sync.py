@@ -117,9 +117,10 @@ def report(samples: dict[tuple[str, int], list[Sample]], few: int, many: int, si
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}")
     runs = len(next(iter(samples.values())))
     print(f"{many} files of {size // MIB} MiB, http, tmpfs to tmpfs, median of {runs} runs (min-max)\n")
-    print("| arm | whole run MB/s | marginal MB/s | CPU s/GB | whole/floor | marginal/floor |")
+    print("| arm | whole run MB/s | marginal MB/s | CPU s/GB | whole/floor, run by run | marginal/floor |")
     print("|---|---|---|---|---|---|")
-    floor: tuple[float, float] | None = None
+    floor_s = [sample.seconds for sample in samples[ARMS[0].name, many]]
+    floor_marginal: float | None = None
     megabytes = many * size / 1e6
     for arm in ARMS:
         all_s = [sample.seconds for sample in samples[arm.name, many]]
@@ -127,10 +128,12 @@ def report(samples: dict[tuple[str, int], list[Sample]], few: int, many: int, si
         whole = megabytes / median(all_s)
         marginal = (megabytes - few * size / 1e6) / (median(all_s) - median(few_s))
         cpu = median(sample.cpu_seconds for sample in samples[arm.name, many]) / megabytes * 1000
-        floor = floor or (whole, marginal)
+        floor_marginal = floor_marginal or marginal
         spread = f"{whole:.0f} ({megabytes / max(all_s):.0f}-{megabytes / min(all_s):.0f})"
-        ratios = f"{whole / floor[0]:.2f} | {marginal / floor[1]:.2f}"
-        print(f"| {arm.name} | {spread} | {marginal:.0f} | {cpu:.2f} | {ratios} |")
+        paired = median(floor / mine for floor, mine in zip(floor_s, all_s, strict=True))
+        print(
+            f"| {arm.name} | {spread} | {marginal:.0f} | {cpu:.2f} | {paired:.2f} | {marginal / floor_marginal:.2f} |"
+        )
 
 
 if __name__ == "__main__":

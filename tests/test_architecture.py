@@ -54,6 +54,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "copying.rate",
         "copying.journal",
         "copying.transfer",
+        "copying.line",
+        "copying.values",
         "copying.http",
         "copying.lanes",
         "copying.rereading",

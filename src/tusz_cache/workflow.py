@@ -10,9 +10,11 @@ from typing import Any
 
 from tusz_cache import ssd
 from tusz_cache.copying import journal
-from tusz_cache.copying.engine import CopySettings, Engine, Outcome
+from tusz_cache.copying.committer import commit
+from tusz_cache.copying.engine import Engine
 from tusz_cache.copying.journal import Journal
 from tusz_cache.copying.transfer import partial_name
+from tusz_cache.copying.values import CopySettings, Outcome
 from tusz_cache.entry import Entry
 from tusz_cache.errors import Damaged
 from tusz_cache.holdings import LEFTOVERS, MANIFEST, SEAL, Holdings, look
@@ -203,7 +205,7 @@ class _Run:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         ssd.write_file(self.place, meta / SEAL, seal_to_bytes(self._statement(data, manifest, now)))
         if self.place.durability.commit is not None:
-            self.place.durability.commit()
+            commit(self.place.durability.commit)
         ssd.remove(self.place, meta / journal.NAME)
         self._sweep(set())
         ssd.empty_trash(self.place)

@@ -60,7 +60,7 @@ def test_a_gentle_signal_keeps_every_byte_that_came(tmp_path: Path, signum: int,
 
 
 def test_two_processes_never_write_to_one_target(tmp_path: Path) -> None:
-    """While one run works on a target, a second one is refused; when the first is killed, the next may start at once."""
+    """While one run works on a target a second is refused; when the first is killed, the next may start at once."""
     make(tmp_path / "source")
     target = tmp_path / "target"
     with S3Server(tmp_path / "source", bytes_per_second=500_000) as server:

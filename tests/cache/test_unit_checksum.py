@@ -5,7 +5,7 @@ import hashlib
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.checksum import (
@@ -21,9 +21,6 @@ from tusz_cache.checksum import (
     hasher,
     uniform_parts,
 )
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 CHECK = b"123456789"
 CRCS = ("crc64nvme", "crc32c", "crc32")

@@ -4,15 +4,12 @@ from dataclasses import FrozenInstanceError
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.entry import LEVELS, META, Entry, check_key, is_directory_marker, is_ours, parents
 from tusz_cache.errors import UnsafeKey
 from tusz_cache.tusz import Recording, parse_name, split_of
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache import ssd
@@ -11,9 +11,6 @@ from tusz_cache.copying.journal import Journal, OpenFile, Replay, kept_record, l
 from tusz_cache.durability import Durability
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.ssd import Target
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 KEYS = ("train/ä b.npz", "dev/\u2028\x85.npz", 'q"\\\n\r\t', "x")
 CRC = (1 << 64) - 1

@@ -142,7 +142,9 @@ def test_the_note_is_refreshed(target: Target, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lock.os, "utime", lambda *args, **how: (true_utime(*args, **how), beats.release()))
     with locked(target):
         true_utime(target.meta / "lock", (0, 0))
-        assert all(beats.acquire(timeout=60) for _ in range(3))
+        while beats.acquire(blocking=False):
+            pass  # beats from before
+        assert all(beats.acquire(timeout=60) for _ in range(2))  # the first may have begun before
         assert (target.meta / "lock").stat().st_mtime > 0
 
     assert "lock-note" not in {thread.name for thread in threading.enumerate()}

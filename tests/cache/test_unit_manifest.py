@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.entry import LEVELS, Entry, Proof
@@ -23,9 +23,6 @@ from tusz_cache.manifest import (
     to_bytes,
     to_line,
 )
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 PROOF = Proof(crc64nvme=1, verified="own-crc", mtime_ns=2)
 CRC = st.integers(0, 2**64 - 1)

@@ -5,16 +5,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.errors import CacheError, DeleteLimit, EmptyListing, ForeignTarget, UsageError
 from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Filters, MaxDelete, Plan, check_limits, diff, plan_id
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 PROOF = Proof(crc64nvme=1, verified="source-crc", mtime_ns=1)
 KEYS = ("a", "dev/a.npz", "dev/ä.npz", "dev/manifest.json", "train/a.npz", "train/b/c.npz", "trainz", "z*[!]")

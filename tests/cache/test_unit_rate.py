@@ -3,13 +3,10 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.copying.rate import BASE, CAP, COOLDOWN, Concurrency, backoff, pace
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 shares = st.floats(0, 1, exclude_max=True)
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.entry import Entry, Proof
@@ -12,9 +12,6 @@ from tusz_cache.errors import Damaged
 from tusz_cache.manifest import Manifest, SplitCount, digest
 from tusz_cache.manifest import to_bytes as manifest_bytes
 from tusz_cache.seal import FORMAT, Seal, check_manifest, count_levels, from_bytes, to_bytes
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 COUNTS = st.integers(0, 2**50)
 seals = st.builds(

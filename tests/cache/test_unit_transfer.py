@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.checksum import NOTHING, Expectation, crc64nvme, digest_of_parts, hasher, uniform_parts
@@ -23,9 +23,6 @@ from tusz_cache.copying.transfer import (
 )
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.stores.base import Facts
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 SIZE, PART = 1000, 300
 BYTES = random.Random(0).randbytes(SIZE)
@@ -281,6 +278,18 @@ def test_the_sources_parts_are_taken_over_where_they_help(size, source_parts, pa
 
     assert (MIB, 64 * MIB) == (SMALLEST_PART, LARGEST_PART)
     assert part_size == part_size_for(facts, 16 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("source_part", "wanted", "part_size"),
+    [(8, 16, 8), (16, 8, 16), (5, 16, 16), (5, 10, 16), (20, 1, 8), (None, 10, 16), (None, 16, 16), (None, 1, 8)],
+)
+def test_parts_are_whole_blocks_where_a_volume_wants_that(source_part: int | None, wanted: int, part_size: int):
+    """Given blocks, parts are multiples of them: the source's own if they are, else the size asked for, rounded up."""
+    size = 100 * MIB
+    facts = Facts(size, "e", part_sizes=uniform_parts(size, source_part * MIB)) if source_part else None
+
+    assert part_size * MIB == part_size_for(facts, wanted * MIB, 8 * MIB)
 
 
 def test_another_version_never_resumes_onto_old_bytes():

@@ -3,14 +3,11 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.errors import UsageError
 from tusz_cache.units import format_bytes, format_seconds, parse_bytes, parse_rate
-
-settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-settings.load_profile("untimed")
 
 
 @pytest.mark.parametrize(

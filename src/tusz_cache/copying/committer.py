@@ -9,6 +9,7 @@ from typing import Any
 from tusz_cache.copying.journal import Journal, kept_record
 from tusz_cache.copying.transfer import Transfer
 from tusz_cache.entry import Entry
+from tusz_cache.errors import TargetError
 from tusz_cache.ssd import Target, publish, sync_files
 
 GROUP = 256  # files; one journal sync for as many as wait
@@ -78,7 +79,7 @@ class Committer:
         if policy.commit is not None:
             if not final and sum(entry.size for _, entry in waiting.copied) < policy.every_bytes:
                 return
-            policy.commit()
+            commit(policy.commit)
         records = [_done_record(item, entry) for item, entry in waiting.copied]
         self._journal.record([*records, *(kept_record(entry) for entry in waiting.kept)], sync=True)
         self._waiting = Committed()
@@ -89,3 +90,12 @@ def _done_record(item: Transfer, entry: Entry) -> list[Any]:
     proof = entry.proof
     assert proof is not None
     return ["done", item.number, proof.crc64nvme, proof.verified, proof.mtime_ns, list(proof.part_crcs)]
+
+
+def commit(call: Callable[[], None]) -> None:
+    """Have a volume make durable what was written. Raises TargetError."""
+    try:
+        call()
+    except Exception as error:
+        hint = "run again: what was not committed is checked or fetched anew"
+        raise TargetError(f"the volume did not commit: {error or type(error).__name__}", hint=hint) from error

@@ -3,25 +3,23 @@
 Every message comes through one inbox: pieces fetched or failed, answers of openers, files committed, bugs.
 """
 
-import heapq
 import itertools
 import queue
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from tusz_cache.copying.committer import Committed, Committer
 from tusz_cache.copying.journal import Journal, OpenFile
 from tusz_cache.copying.lanes import BLOCK, BUFFER, Failed, Fetched, Piece
+from tusz_cache.copying.line import Line
 from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
 from tusz_cache.copying.pool import Pool
 from tusz_cache.copying.rate import Concurrency, backoff, pace
 from tusz_cache.copying.transfer import Transfer, Verdict
+from tusz_cache.copying.values import CopySettings, Outcome, Watcher
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, Forbidden, Interrupted, NoSpace, TargetError, Throttled
 from tusz_cache.plan import Plan
@@ -33,44 +31,6 @@ UNCOMMITTED = 512  # files fetched but not yet durable; beyond, fetching waits f
 WRONG_WHOLES = 2  # times that a file is fetched again because its whole checksum was wrong
 REFUSALS = 3  # 403 for one file, with fresh signatures in between
 TICK = 0.2  # seconds between two looks at the clock and the stop flag
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopySettings:
-    """How to move bytes."""
-
-    workers: int
-    processes: int
-    part_size: int  # bytes
-    retries: int
-    stall_timeout: float  # seconds
-    bwlimit: int | None  # bytes per second
-    adopt: bool = False  # replace files that this tool never wrote
-
-
-class Watcher(Protocol):
-    """Who is told of progress, and may ask to stop."""
-
-    @property
-    def stop_signal(self) -> int | None:
-        """Number of the signal that asked to stop, if one did."""
-
-    def advance(self, received: int, files: int = 0) -> None:
-        """`received` more bytes and `files` more files are there."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a plan."""
-
-    copied: dict[str, Entry] = field(default_factory=dict)
-    adopted: dict[str, Entry] = field(default_factory=dict)
-    failures: dict[str, CacheError] = field(default_factory=dict)
-    resumed: int = 0  # of `copied`: files that an earlier run had begun
-    received: int = 0  # bytes that count
-    refetched: int = 0  # bytes that had to come twice
-    retries: int = 0
-    throttled: int = 0
 
 
 class Engine:
@@ -89,7 +49,7 @@ class Engine:
         """share: file descriptors that workers keep open (the target's lock)."""
         self.outcome = Outcome()
         self._journal, self._settings, self._watcher = journal, settings, watcher
-        self._serial = target.durability.front_to_back
+        self._front_to_back = target.durability.front_to_back
         # with policy "commit" nothing is durable before the end of a round, so there waiting would never end
         self._room = UNCOMMITTED if target.durability.commit is None else sys.maxsize
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -100,8 +60,7 @@ class Engine:
         self._committer = Committer(target, journal, self._inbox.put)
         self._tickets = itertools.count()
         self._flying: dict[int, tuple[Piece, Transfer]] = {}
-        self._ready: deque[Transfer] = deque()  # with parts to fetch
-        self._later: list[tuple[float, int, Transfer, int]] = []  # heap: (when, tie breaker, transfer, part)
+        self._line = Line(front_to_back=self._front_to_back)
         self._asked = 0  # answers that openers owe
         self._committing = 0  # files that the committer owes
 
@@ -136,9 +95,9 @@ class Engine:
             stopping = self._watcher.stop_signal is not None
             if not stopping:
                 more = more and self._open(todo)
-                self._wake()
+                self._line.wake(time.monotonic())
                 self._issue()
-            if not self._flying and (stopping or not (more or self._asked or self._ready or self._later)):
+            if not self._flying and (stopping or not (more or self._asked or self._line)):
                 return
             try:
                 message = self._inbox.get(timeout=TICK)
@@ -150,7 +109,7 @@ class Engine:
 
     def _open(self, todo: Iterator[Callable[[], Opened]]) -> bool:
         """Ask about more files, some ahead of the workers. Returns False at the end of the plan."""
-        while self._asked + len(self._ready) < 2 * self._settings.workers and self._committing < self._room:
+        while self._asked + self._line.files < 2 * self._settings.workers and self._committing < self._room:
             task = next(todo, None)
             if task is None:
                 return False
@@ -165,36 +124,13 @@ class Engine:
         if not future.cancelled():
             self._inbox.put(future.exception() or future.result())
 
-    def _wake(self) -> None:
-        """Put parts whose pause is over back in line."""
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            _, _, transfer, index = heapq.heappop(self._later)
-            transfer.pausing -= 1
-            if not transfer.failed:
-                transfer.todo.appendleft(index)
-                self._line_up(transfer)
-
-    def _line_up(self, transfer: Transfer) -> None:
-        if transfer.todo and transfer.fetch is not None and transfer not in self._ready:
-            self._ready.appendleft(transfer)
-
     def _issue(self) -> None:
-        """Hand out parts, as many as may be under way. The files begun first are finished first."""
-        waiting = []
-        while self._ready and len(self._flying) < int(self._rate.limit):
-            transfer = self._ready.popleft()
-            if self._serial and (transfer.in_flight or transfer.pausing):
-                waiting.append(transfer)
-                continue
-            self._send(transfer, transfer.todo.popleft())
-            if transfer.todo:
-                self._ready.appendleft(transfer)
-        self._ready.extendleft(reversed(waiting))
+        """Hand out parts, as many as may be under way."""
+        while len(self._flying) < int(self._rate.limit) and (chosen := self._line.pop()) is not None:
+            self._send(*chosen)
 
     def _send(self, transfer: Transfer, index: int) -> None:
         assert transfer.fetch is not None
-        remaining = len(self._flying) + 1 + sum(len(other.todo) for other in self._ready) + len(transfer.todo)
         piece = Piece(
             ticket=next(self._tickets),
             entry=transfer.entry,
@@ -204,10 +140,10 @@ class Engine:
             length=transfer.lengths[index],
             algorithm=transfer.algorithm,
             create=transfer.is_single,
-            preallocate=not self._serial,
+            preallocate=not self._front_to_back,
             stall=self._settings.stall_timeout,
-            pace=pace(self._settings.bwlimit, self._settings.workers, remaining),
-            block=BLOCK if self._serial else BUFFER,
+            pace=pace(self._settings.bwlimit, self._settings.workers, len(self._flying) + 1 + self._line.parts),
+            block=BLOCK if self._front_to_back else BUFFER,
         )
         transfer.in_flight += 1
         self._flying[piece.ticket] = (piece, transfer)
@@ -247,7 +183,7 @@ class Engine:
             case Renewed(error=CacheError() as error) | Judged(error=CacheError() as error):
                 self._give_up(answer.transfer, error)
             case Renewed():
-                self._line_up(answer.transfer)
+                self._line.rejoin(answer.transfer)
             case Judged():
                 self._settle(answer.transfer, answer.verdict)
 
@@ -258,7 +194,7 @@ class Engine:
         if transfer.is_complete:
             self._settle(transfer, transfer.judge())
         else:
-            self._ready.append(transfer)
+            self._line.append(transfer)
 
     def _fetched(self, transfer: Transfer, index: int, result: Fetched) -> None:
         self._rate.succeeded()
@@ -312,9 +248,7 @@ class Engine:
             self._rate.refused(time.monotonic())
         attempt = transfer.attempts[index] = transfer.attempts.get(index, 0) + 1
         if error.temporary and attempt <= self._settings.retries:
-            when = time.monotonic() + backoff(attempt)
-            heapq.heappush(self._later, (when, next(self._tickets), transfer, index))
-            transfer.pausing += 1
+            self._line.pause(transfer, index, time.monotonic() + backoff(attempt))
         else:
             self._give_up(transfer, error)
 
@@ -322,14 +256,14 @@ class Engine:
         """A signed URL was refused: sign anew, then with credentials read anew, then give up."""
         transfer.todo.appendleft(index)
         if piece.fetch is not transfer.fetch:
-            self._line_up(transfer)  # another part noticed first: it is renewed, or will be
+            self._line.rejoin(transfer)  # another part noticed first: it is renewed, or will be
             return
         transfer.refusals += 1
         if transfer.refusals > REFUSALS:
             self._give_up(transfer, error)
             return
         transfer.fetch = None
-        self._leave_line(transfer)
+        self._line.leave(transfer)
         self._ask(partial(self._opener.renew, transfer))
 
     # ends
@@ -358,12 +292,8 @@ class Engine:
     def _give_up(self, transfer: Transfer, error: CacheError) -> None:
         transfer.failed = True
         transfer.todo.clear()
-        self._leave_line(transfer)
+        self._line.leave(transfer)
         self._fail(transfer.entry.key, error)
-
-    def _leave_line(self, transfer: Transfer) -> None:
-        if transfer in self._ready:
-            self._ready.remove(transfer)
 
     def _fail(self, key: str, error: CacheError) -> None:
         if isinstance(error, NoSpace | TargetError):

@@ -1,0 +1,45 @@
+"""What goes into a run of the engine, and what comes out."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tusz_cache.entry import Entry
+from tusz_cache.errors import CacheError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySettings:
+    """How to move bytes."""
+
+    workers: int
+    processes: int
+    part_size: int  # bytes
+    retries: int
+    stall_timeout: float  # seconds
+    bwlimit: int | None  # bytes per second
+    adopt: bool = False  # replace files that this tool never wrote
+
+
+class Watcher(Protocol):
+    """Who is told of progress, and may ask to stop."""
+
+    @property
+    def stop_signal(self) -> int | None:
+        """Number of the signal that asked to stop, if one did."""
+
+    def advance(self, received: int, files: int = 0) -> None:
+        """`received` more bytes and `files` more files are there."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a plan."""
+
+    copied: dict[str, Entry] = field(default_factory=dict)
+    adopted: dict[str, Entry] = field(default_factory=dict)
+    failures: dict[str, CacheError] = field(default_factory=dict)
+    resumed: int = 0  # of `copied`: files that an earlier run had begun
+    received: int = 0  # bytes that count
+    refetched: int = 0  # bytes that had to come twice
+    retries: int = 0
+    throttled: int = 0
