@@ -3,11 +3,12 @@
 import sys
 import time
 from types import TracebackType
-from typing import Literal, Never, Self, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Literal, Never, Self, TextIO
 
 from tusz_cache.units import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Mode = Literal["auto", "bar", "lines", "quiet"]
 EVERY = 10.0  # seconds between two plain lines
@@ -38,6 +39,8 @@ class Progress:
         self._total_bytes, self._total_files = total_bytes, total_files
         self._began = self._said = time.monotonic()
         if self._mode == "bar":
+            from tqdm import tqdm  # noqa: PLC0415 - only terminals wait for it
+
             self._bar = tqdm(
                 total=total_bytes, unit="B", unit_scale=True, smoothing=0.1, file=self._stream, dynamic_ncols=True
             )

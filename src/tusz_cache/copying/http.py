@@ -6,6 +6,7 @@ The standard library's client and no more: 0.97 of what a raw socket does on the
 import functools
 import http.client
 import re
+import socket
 import ssl
 import threading
 import time
@@ -33,36 +34,40 @@ class HttpStream:
     """The body of a good answer. Not thread-safe."""
 
     response: http.client.HTTPResponse
+    socket: socket.socket | None  # to read the body from once the response's own small buffer is empty
     key: str
     left: int  # bytes to come
     stall: float  # seconds
     expectation: Expectation  # from the answer's headers; NOTHING for a part of an object
-    _window_began: float = 0.0
+    _window_ends: float = 0.0
     _window_bytes: int = 0
 
-    def readinto(self, view: memoryview) -> int:
-        """Read at least one byte into `view`. Raises Stalled, BadResponse."""
-        view = view[: self.left]
+    def fill(self, view: memoryview) -> None:
+        """Read exactly `view`. Raises Stalled, BadResponse, TransferError."""
+        filled, wanted = 0, len(view)
+        # what came along with the headers lies in a buffer of a few KiB; a chunked or closing body has no other way
+        read = self.response.readinto if self.response.chunked else self.response.fp.readinto1
         try:
-            # readinto1 returns what one recv brought, so that a trickle shows; chunked bodies have no such method
-            count = self.response.readinto(view) if self.response.chunked else self.response.fp.readinto1(view)
+            while filled < wanted:
+                count = read(view[filled:])
+                if not count:
+                    raise BadResponse(f"{self.key!r}: the body ended {self.left - filled} bytes early", hint=_AGAIN)
+                filled += count
+                self._watch(count)
+                if self.socket is not None:
+                    read = self.socket.recv_into
         except (OSError, http.client.HTTPException) as error:
             _broken(error, self.key, self.stall)
-        if not count:
-            raise BadResponse(f"{self.key!r}: the body ended {self.left} bytes early", hint=_AGAIN)
-        self.left -= count
-        self._watch(count)
-        return count
+        self.left -= filled
 
     def _watch(self, count: int) -> None:
+        """Raise Stalled if bytes only trickle: the socket's own timeout sees silence alone."""
         now = time.monotonic()
         self._window_bytes += count
-        if not self._window_began:
-            self._window_began = now
-        elif now - self._window_began > self.stall:
-            if self._window_bytes < SLOWEST * self.stall:
+        if now > self._window_ends:
+            if self._window_ends and self._window_bytes < SLOWEST * self.stall:
                 raise Stalled(f"{self.key!r}: {self._window_bytes} bytes came in {self.stall:.0f} s", hint=_AGAIN)
-            self._window_began, self._window_bytes = now, 0
+            self._window_ends, self._window_bytes = now + self.stall, 0
 
     def finish(self) -> None:
         """Raise BadResponse if more follows; else make the connection ready for the next request."""
@@ -89,13 +94,13 @@ def get(fetch: HttpFetch, entry: Entry, start: int, length: int, stall: float) -
         headers["Range"] = f"bytes={start}-{start + length - 1}"
     if entry.etag and fetch.mark == "etag" and not entry.etag.startswith("W/"):
         headers["If-Match"] = f'"{entry.etag}"'
-    response = _request(fetch, headers, entry.key, stall)
+    response, body = _request(fetch, headers, entry.key, stall)
     if response.status not in {200, 206}:
         _refused(response, entry)
     _check(response, fetch, entry, start, length)
     facts = {name.lower(): value for name, value in response.getheaders()}
     expected = expectation(entry.etag, facts) if whole and fetch.is_s3 else NOTHING
-    return HttpStream(response, entry.key, length, stall, expected)
+    return HttpStream(response, None if response.chunked else body, entry.key, length, stall, expected)
 
 
 def _check(response: http.client.HTTPResponse, fetch: HttpFetch, entry: Entry, start: int, length: int) -> None:
@@ -153,7 +158,10 @@ def _broken(error: Exception, key: str, stall: float) -> NoReturn:
     raise TransferError(f"{key!r}: connection lost: {error or type(error).__name__}", hint=_AGAIN) from error
 
 
-def _request(fetch: HttpFetch, headers: dict[str, str], key: str, stall: float) -> http.client.HTTPResponse:
+def _request(
+    fetch: HttpFetch, headers: dict[str, str], key: str, stall: float
+) -> tuple[http.client.HTTPResponse, socket.socket | None]:
+    """Send the request; return the answer, and the socket its body comes from if that stays open."""
     url = urlsplit(fetch.url)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     for attempt in (1, 2):
@@ -164,7 +172,7 @@ def _request(fetch: HttpFetch, headers: dict[str, str], key: str, stall: float) 
                 path if not _proxy(url.scheme, url.netloc) or url.scheme == "https" else fetch.url,
                 headers=headers,
             )
-            return connection.getresponse()
+            return connection.getresponse(), connection.sock
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
             drop_connections()
             if fresh or attempt == 2:  # a kept connection may have been closed while idle; a fresh one may not

@@ -22,7 +22,7 @@ from tusz_cache.stores.base import Fetch, GenericFetch, HttpFetch, LocalFetch
 from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.local import mark_of
 
-BUFFER = 1024**2  # bytes; larger ones leave the CPU's cache, smaller ones cost system calls
+BUFFER = 2 * 1024**2  # bytes; larger ones leave the CPU's cache, smaller ones cost system calls and turns of the GIL
 BLOCK = 8 * 1024**2  # bytes; one write to a volume that wants large ones, one request of the generic lane
 
 _REPLAN = "run again: the plan is made anew"
@@ -112,7 +112,7 @@ def _fetch(piece: Piece, received: list[int]) -> Fetched:
 class _Stream(Protocol):
     expectation: Expectation
 
-    def readinto(self, view: memoryview) -> int: ...
+    def fill(self, view: memoryview) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -133,10 +133,8 @@ def _blocks(stream: _Stream, piece: Piece) -> Iterator[memoryview]:
     left = piece.length
     while left:
         view = buffer[:left]
-        filled = 0
-        while filled < len(view):
-            filled += stream.readinto(view[filled:])
-        left -= filled
+        stream.fill(view)
+        left -= len(view)
         yield view
 
 
@@ -167,13 +165,14 @@ class _LocalStream:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    def readinto(self, view: memoryview) -> int:
-        with translated(str(self.path)):
-            count = os.preadv(self._descriptor, [view], self.offset)
-        if not count:
-            raise SourceChanged(f"{self.entry.key!r} became shorter", hint=_REPLAN)
-        self.offset += count
-        return count
+    def fill(self, view: memoryview) -> None:
+        while view:
+            with translated(str(self.path)):
+                count = os.preadv(self._descriptor, [view], self.offset)
+            if not count:
+                raise SourceChanged(f"{self.entry.key!r} became shorter", hint=_REPLAN)
+            self.offset += count
+            view = view[count:]
 
     def finish(self) -> None:
         self._check()  # nothing wrote to it meanwhile
@@ -193,10 +192,9 @@ class _GenericStream:
     def __post_init__(self) -> None:
         self._check()
 
-    def readinto(self, view: memoryview) -> int:
+    def fill(self, view: memoryview) -> None:
         view[:] = self.fetch.source.read(self.fetch.key, self.offset, self.offset + len(view))
         self.offset += len(view)
-        return len(view)
 
     def finish(self) -> None:
         self._check()  # the version before and after is the same, so the bytes between are of it
