@@ -7,7 +7,6 @@ source tell start-up (interpreter, imports, listing) from the rate of bytes: mar
 import argparse
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ class Sample:
 
     seconds: float
     cpu_seconds: float
+    rss: int  # bytes, the most at any time
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,15 @@ def measure(arm: Arm, url: str, prefix: str, target: Path, expected: int) -> Sam
     """Run `arm` once to an empty `target`. Raises AssertionError unless all bytes are there."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    subprocess.run(arm.command(url, prefix, target), check=True, env=environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(arm.command(url, prefix, target), env=environment(), stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"{arm.name} ended with {process.returncode}"
     there = sum(path.stat().st_size for path in target.rglob("*.npz"))
     assert there == expected, f"{arm.name} left {there} of {expected} bytes"
-    return Sample(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def main() -> None:
@@ -117,8 +118,8 @@ def report(samples: dict[tuple[str, int], list[Sample]], few: int, many: int, si
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}")
     runs = len(next(iter(samples.values())))
     print(f"{many} files of {size // MIB} MiB, http, tmpfs to tmpfs, median of {runs} runs (min-max)\n")
-    print("| arm | whole run MB/s | marginal MB/s | CPU s/GB | whole/floor, run by run | marginal/floor |")
-    print("|---|---|---|---|---|---|")
+    print("| arm | whole run MB/s | marginal MB/s | CPU s/GB | RSS MB | whole/floor, run by run | marginal/floor |")
+    print("|---|---|---|---|---|---|---|")
     floor_s = [sample.seconds for sample in samples[ARMS[0].name, many]]
     floor_marginal: float | None = None
     megabytes = many * size / 1e6
@@ -128,12 +129,12 @@ def report(samples: dict[tuple[str, int], list[Sample]], few: int, many: int, si
         whole = megabytes / median(all_s)
         marginal = (megabytes - few * size / 1e6) / (median(all_s) - median(few_s))
         cpu = median(sample.cpu_seconds for sample in samples[arm.name, many]) / megabytes * 1000
+        rss = max(sample.rss for sample in samples[arm.name, many]) / 1e6
         floor_marginal = floor_marginal or marginal
         spread = f"{whole:.0f} ({megabytes / max(all_s):.0f}-{megabytes / min(all_s):.0f})"
         paired = median(floor / mine for floor, mine in zip(floor_s, all_s, strict=True))
-        print(
-            f"| {arm.name} | {spread} | {marginal:.0f} | {cpu:.2f} | {paired:.2f} | {marginal / floor_marginal:.2f} |"
-        )
+        ratios = f"{paired:.2f} | {marginal / floor_marginal:.2f}"
+        print(f"| {arm.name} | {spread} | {marginal:.0f} | {cpu:.2f} | {rss:.0f} | {ratios} |")
 
 
 if __name__ == "__main__":
