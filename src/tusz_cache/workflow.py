@@ -138,7 +138,7 @@ class _Run:
         if processes is None:
             processes = min(cores(), MOST_PROCESSES) if self.store.uses_tls() else 0
         return CopySettings(
-            workers=settings.workers or min(32, 8 * cores()),
+            workers=settings.workers or min(32, max(8, 4 * cores())),
             processes=processes,
             part_size=settings.part_size,
             retries=settings.retries,
