@@ -1,6 +1,7 @@
 """What the commands share: arguments, printing, exit codes."""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -95,15 +96,26 @@ def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    print(report.as_json() if options.json else report.as_text())  # noqa: T201 - this is the place that prints results
+    show(report.as_json() if options.json else report.as_text())
     return report.exit_code
+
+
+def show(text: str) -> None:
+    """Print a result on stdout, whatever its encoding, and though nobody may read it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)  # noqa: T201 - this is the place that prints results
+    except BrokenPipeError:
+        os.dup2(2, 1)  # the reader has gone; what was done is done, and the last flush must not fail
 
 
 def fail(error: CacheError, *, as_json: bool) -> int:
     """Print `error` and return its exit status."""
     status = exit_status(error)
     if as_json:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__, "hint": error.hint, "exit_code": status}))  # noqa: T201
+        named = {"error": str(error), "kind": type(error).__name__, "hint": error.hint, "exit_code": status}
+        show(json.dumps(named))
     print(f"error: {error}\nhint:  {error.hint}", file=sys.stderr)  # noqa: T201
     return status
 

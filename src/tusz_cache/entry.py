@@ -1,7 +1,6 @@
 """Entry: one object of a cache, as a source lists it or as a target holds it."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 from tusz_cache.errors import UnsafeKey
@@ -73,4 +72,8 @@ def _problem(key: str) -> str | None:
 
 def parents(key: str) -> tuple[str, ...]:
     """Directories above `key`, nearest first, without the root: "a/b/c" -> ("a/b", "a")."""
-    return tuple(str(parent) for parent in PurePosixPath(key).parents)[:-1]
+    found = []
+    while slash := key.rfind("/") + 1:
+        key = key[: slash - 1]
+        found.append(key)
+    return tuple(found)

@@ -29,7 +29,13 @@ class Holdings:
     replay: Replay = field(default_factory=Replay)
     manifest_bytes: bytes | None = None
     seal: Seal | None = None
+    damaged: tuple[str, ...] = ()  # keys whose bytes were found to be wrong (--reverify)
     troubles: tuple[str, ...] = ()  # records that could not be read: the files are checked instead
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no run has left anything."""
+        return self.seal is None and self.manifest_bytes is None and not self.replay.good_bytes
 
 
 def look(root: Path) -> Holdings:

@@ -59,6 +59,8 @@ def locked(target: Target) -> Iterator[int]:
     descriptor = open_note(path)
     try:
         _acquire(descriptor, path)
+        if not path.exists() or os.fstat(descriptor).st_ino != path.stat().st_ino:
+            raise _held(None, path)  # somebody deleted the file meanwhile, and a third one may hold the new one
         rewrite(descriptor, json.dumps(asdict(Holder.me())).encode(), path)
         done = threading.Event()
         beat = threading.Thread(target=_refresh, args=(descriptor, done), name="lock-note", daemon=True)
@@ -90,8 +92,9 @@ def _acquire(descriptor: int, path: Path) -> None:
             if note is None or _runs(note.pid) or time.monotonic() > deadline:
                 raise _held(note, path) from error
             time.sleep(0.05)
+    me = Holder.me()
     silent_for = time.time() - os.fstat(descriptor).st_mtime
-    if note is not None and may_be_alive(note, Holder.me(), silent_for):
+    if note is not None and may_be_alive(note, me, silent_for):
         raise _held(note, path)
 
 
@@ -113,8 +116,12 @@ def _read(descriptor: int) -> Holder | None:
 
 
 def _held(note: Holder | None, path: Path) -> LockHeld:
-    who = f"process {note.pid} on {note.host}" if note else "another process"
+    if note is None:
+        return LockHeld("another process works on this target", hint="wait until it ends")
+    who = f"process {note.pid} on {note.host} works on this target"
+    if not may_be_alive(note, Holder.me(), silent_for=0.0):
+        return LockHeld(who, hint="wait until it ends, or stop it: Ctrl-C or `kill` lets it keep what it has")
     return LockHeld(
-        f"{who} works on this target",
-        hint=f"wait until it ends; if that machine is gone, its lock lapses after {SILENT:.0f} s, or delete {path}",
+        who,
+        hint=f"wait until it ends; if that machine is gone, its lock lapses {SILENT:.0f} s after the last sign: {path}",
     )

@@ -198,12 +198,13 @@ def check_limits(
 ) -> None:
     """Raise before the first byte changes if a safety rule forbids `plan`.
 
+    source: what it lists, as filtered.
     Raises EmptyListing, ForeignTarget or DeleteLimit.
     """
     if not len(source) and not allow_empty:
         raise EmptyListing(
-            "the source lists no objects at all",
-            hint="check the prefix for a typing error; if the source is really empty, pass --allow-empty",
+            "the source lists no objects at all, or none that pass the filters",
+            hint="check prefix, --include and --exclude for typing errors; if nothing is meant, pass --allow-empty",
         )
     if plan.conflicts:
         raise ForeignTarget(

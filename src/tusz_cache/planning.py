@@ -10,7 +10,7 @@ from tusz_cache import ssd
 from tusz_cache.copying.rate import backoff
 from tusz_cache.copying.transfer import partial_name
 from tusz_cache.entry import Entry, is_directory_marker, is_ours
-from tusz_cache.errors import Interrupted, ListingBroken, NoSpace, UsageError
+from tusz_cache.errors import ListingBroken, NoSpace, UsageError
 from tusz_cache.holdings import Holdings, look
 from tusz_cache.manifest import Manifest, check_keys
 from tusz_cache.plan import Plan, check_limits, diff
@@ -32,13 +32,21 @@ class Listing:
 
 
 def plan_copy(
-    source: str, target: str | PathLike[str], *, settings: SyncSettings | None = None, **changes: Any
+    source: str,
+    target: str | PathLike[str],
+    *,
+    settings: SyncSettings | None = None,
+    progress: Progress | None = None,
+    **changes: Any,
 ) -> Plan:
     """Return what `populate_cache` would do. Changes nothing, locks nothing. Raises as `populate_cache` does."""
     settings = replace(settings or SyncSettings(), **changes)
     place = Target(target_path(target), settings.durability)
-    listing = list_source(open_for(source, place, settings), place, settings, Progress("quiet"))
-    return make_plan(listing.manifest, look(place.root), settings)
+    holdings = look(place.root)
+    listing = list_source(open_for(source, place, settings), place, settings, progress or Progress("quiet"))
+    plan = make_plan(listing.manifest, holdings, settings)
+    check_space(place, plan, holdings, settings)
+    return plan
 
 
 def open_for(source: str, place: Target, settings: SyncSettings) -> Source:
@@ -49,15 +57,9 @@ def open_for(source: str, place: Target, settings: SyncSettings) -> Source:
     return store
 
 
-def _check_stop(watcher: Progress) -> None:
-    if (signum := watcher.stop_signal) is not None:
-        raise Interrupted(
-            "stopped by a signal before anything changed", hint="run the same command again", signum=signum
-        )
-
-
 def list_source(store: Source, place: Target, settings: SyncSettings, watcher: Progress) -> Listing:
     """Ask the source for all it has; once more from the start if the listing contradicts itself."""
+    watcher.say(f"listing {store.url}")
     for attempt in range(LISTINGS):
         try:
             listing = _list_once(store, watcher)
@@ -77,7 +79,7 @@ def _list_once(store: Source, watcher: Progress) -> Listing:
     def files() -> Iterator[Entry]:
         nonlocal markers
         for entry in store.entries():
-            _check_stop(watcher)
+            watcher.check_stop("stopped before anything changed")
             if is_directory_marker(entry.key, entry.size):
                 markers += 1
             elif not is_ours(entry.key):
@@ -89,9 +91,10 @@ def _list_once(store: Source, watcher: Progress) -> Listing:
 def make_plan(source: Manifest, holdings: Holdings, settings: SyncSettings) -> Plan:
     """Diff, and check the limits. Raises Refused."""
     plan = diff(source, holdings.files, ours=holdings.ours, filters=settings.filters, seed=str(settings.part_size))
+    in_scope = Manifest({key: entry for key, entry in source.files.items() if settings.filters.admit(key)})
     check_limits(
         plan,
-        source,
+        in_scope,
         delete=settings.delete,
         max_delete=settings.max_delete,
         allow_empty=settings.allow_empty,
@@ -103,15 +106,10 @@ def make_plan(source: Manifest, holdings: Holdings, settings: SyncSettings) -> P
 
 def check_space(place: Target, plan: Plan, holdings: Holdings, settings: SyncSettings) -> None:
     """Raise NoSpace at once if the target cannot hold the plan. A declared volume's figures mean nothing."""
-    if settings.volume is not None:
-        return
-    reserved = sum(
-        (place.partial / partial_name(entry)).exists() * entry.size
-        for entry in plan.copy
-        if entry.key in holdings.replay.open and holdings.replay.open[entry.key].entry == entry
-    )
+    partials = [place.partial / partial_name(claim.entry) for claim in holdings.replay.open.values()]
+    reserved = sum(path.stat().st_blocks * 512 for path in partials if path.exists())
     needed, free = plan.bytes_to_copy - reserved, ssd.free_bytes(place)
-    if needed > free:
+    if needed > free and settings.volume is None:
         raise NoSpace(
             f"{format_bytes(needed)} to copy, {format_bytes(free)} free at {place.root}",
             hint="free space, choose a larger disk, or copy less with --include",

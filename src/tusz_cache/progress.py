@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Never, Self, TextIO
 
+from tusz_cache.errors import Interrupted
 from tusz_cache.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -34,10 +35,18 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
+    def check_stop(self, where: str) -> None:
+        """Raise Interrupted if a signal asked to stop."""
+        if self.stop_signal is not None:
+            raise Interrupted(where, hint="run the same command again", signum=self.stop_signal)
+
     def start(self, total_bytes: int, total_files: int) -> None:
         """Begin to count towards these totals."""
         self._total_bytes, self._total_files = total_bytes, total_files
+        self._bytes = self._files = 0
         self._began = self._said = time.monotonic()
+        if self._bar is not None:
+            self._bar.close()
         if self._mode == "bar":
             from tqdm import tqdm  # noqa: PLC0415 - only terminals wait for it
 

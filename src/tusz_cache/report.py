@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tusz_cache.entry import LEVELS
 from tusz_cache.errors import CacheError, exit_status
 from tusz_cache.manifest import SplitCount
 from tusz_cache.units import format_bytes, format_seconds
@@ -92,7 +93,7 @@ class SyncReport:
             "sealed": self.sealed,
             "seal": self.seal or None,
             "splits": {name: {"files": c.files, "npz": c.npz, "bytes": c.bytes} for name, c in self.splits.items()},
-            "verification": dict(self.verification),
+            "verification": {level: self.verification.get(level, 0) for level in LEVELS},
             "failures": [{"key": f.key, "error": f.error, "hint": f.hint} for f in self.failures],
             "retries": self.retries,
             "throttled": self.throttled,

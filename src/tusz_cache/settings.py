@@ -44,7 +44,11 @@ class SyncSettings:
             (self.processes is None or 0 <= self.processes <= 64, f"processes={self.processes}", "use 0 to 64"),
             (self.part_size >= SMALLEST_PART, f"part_size={self.part_size}", "use at least 64KiB"),
             (self.retries >= 0, f"retries={self.retries}", "use 0 or more"),
-            (self.stall_timeout > 0, f"stall_timeout={self.stall_timeout}", "use seconds above 0"),
+            (
+                0 < self.stall_timeout <= 86400,
+                f"stall_timeout={self.stall_timeout}",
+                "use seconds above 0, at most a day",
+            ),
             (self.bwlimit is None or self.bwlimit > 0, f"bwlimit={self.bwlimit}", "use bytes per second above 0"),
         )
         for good, what, hint in checks:

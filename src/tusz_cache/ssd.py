@@ -40,6 +40,9 @@ def _ours(error: OSError, path: Path) -> CacheError:
             f"no space left at {path}",
             hint="free space or choose a larger disk, then run again: finished parts are kept",
         )
+    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}:
+        hint = "a folder is where a file must be, or the other way round: move it away, then run again"
+        return TargetError(f"{path} is in the way: {error.strerror}", hint=hint)
     if error.errno == errno.EXDEV:
         return TargetError(
             f"{path} lies on another file system than the target's {META}",
@@ -223,20 +226,33 @@ def remove(target: Target, path: Path) -> None:
 
 
 def move_to_trash(target: Target, keys: Sequence[str]) -> None:
-    """Take files out of the tree; they can be had back from the trash until the seal."""
+    """Take files out of the tree; they can be had back from the trash until the seal. Empty folders go as well."""
+    here = target.trash / uuid.uuid4().hex  # an earlier run's trash may hold a file where this one needs a folder
     with translated(target.trash):
-        bins = {target.trash / os.path.dirname(key) for key in keys}  # noqa: PTH120 - keys are strings
+        bins = {(here / key).parent for key in keys}
         made = make_directories(bins)
         for key in keys:
-            target.path(key).replace(target.trash / key)
-        sync_directories(target, bins | made | {target.path(key).parent for key in keys})
+            target.path(key).replace(here / key)
+        left = {target.path(key).parent for key in keys}
+        sync_directories(target, bins | made | left)
+    for folder in left:
+        _remove_empty(target, folder)
 
 
-def empty_trash(target: Target) -> None:
-    """Delete for good what the trash holds."""
-    if target.trash.exists():
-        with translated(target.trash):
+def _remove_empty(target: Target, folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not empty, or gone with another one
+        while folder != target.root:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def tidy(target: Target) -> None:
+    """Delete for good what the trash holds, and drafts that a killed run left."""
+    with translated(target.trash):
+        if target.trash.exists():
             shutil.rmtree(target.trash)
+        for draft in target.meta.glob("*.draft"):
+            draft.unlink()
 
 
 def open_note(path: Path) -> int:

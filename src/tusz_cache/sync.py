@@ -124,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             durability=Durability(options.durability),
         )
         if options.dry_run:
-            return _DryRun(plan_copy(options.source, options.target, settings=settings), options.delete)
+            return _DryRun(
+                plan_copy(options.source, options.target, settings=settings, progress=progress), options.delete
+            )
         return populate_cache(options.source, options.target, settings=settings, progress=progress)
 
     return cli.run(options, work)

@@ -1,5 +1,6 @@
 """Verifying: compare what lies in a cache with its manifest. Reads only."""
 
+import itertools
 import os
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Literal
 from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying.lanes import read_range
 from tusz_cache.entry import META, Entry
-from tusz_cache.errors import BadResponse, CacheError, Damaged, UsageError
+from tusz_cache.errors import BadResponse, CacheError, Damaged, TargetError, UsageError
 from tusz_cache.holdings import MANIFEST, SEAL, Holdings
 from tusz_cache.manifest import Manifest, from_bytes
 from tusz_cache.progress import Progress
@@ -21,6 +22,8 @@ from tusz_cache.seal import Seal, check_manifest
 from tusz_cache.seal import from_bytes as seal_from_bytes
 from tusz_cache.settings import cores
 from tusz_cache.stores import target_path, walk
+
+AT_ONCE = 4096  # files handed to the threads together
 
 VerifyLevel = Literal["quick", "full"]
 
@@ -68,10 +71,17 @@ def verify_cache(
         seconds=time.monotonic() - began,
         missing=found.missing,
         damaged=found.damaged,
-        unexpected=tuple(sorted(key for key, _ in walk(root) if key not in manifest.files)),
+        unexpected=_unexpected(root, manifest),
         expected={split: (want, have[split].npz if split in have else 0) for split, want in (expect or {}).items()},
         strict=strict,
     )
+
+
+def _unexpected(root: Path, manifest: Manifest) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(key for key, _ in walk(root) if key not in manifest.files))
+    except OSError as error:
+        raise TargetError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from error
 
 
 def read_sealed(root: Path) -> tuple[Seal, Manifest]:
@@ -84,6 +94,8 @@ def read_sealed(root: Path) -> tuple[Seal, Manifest]:
             f"no seal at {root}: the cache was never completed, or a run is under way or was interrupted",
             hint=f"python -m tusz_cache.sync SOURCE {root}",
         ) from error
+    except OSError as error:
+        raise TargetError(f"cannot read {meta}: {error.strerror}", hint="check its permissions and its disk") from error
     seal = seal_from_bytes(seal_bytes, path=str(meta / SEAL))
     check_manifest(seal, manifest_bytes)
     return seal, from_bytes(manifest_bytes, path=str(meta / MANIFEST))
@@ -92,26 +104,31 @@ def read_sealed(root: Path) -> tuple[Seal, Manifest]:
 def check_files(root: Path, manifest: Manifest, *, full: bool = False, progress: Progress | None = None) -> Found:
     """Say which files of `manifest` are missing or damaged below `root`. full: read every byte; else sizes only."""
 
+    faults: dict[str, list[str]] = {"missing": [], "damaged": []}
+
     def check(entry: Entry) -> str:
-        fault = _fault(root / entry.key, entry, full=full)
-        if progress is not None:
-            progress.advance(entry.size, 1)
-        return fault
+        return "" if progress and progress.stop_signal else _fault(root / entry.key, entry, full=full)
 
+    entries = iter(manifest)
     with ThreadPoolExecutor(2 * cores()) as pool:
-        faults = dict(zip(manifest.files, pool.map(check, manifest), strict=True))
-    return Found(
-        tuple(key for key, fault in faults.items() if fault == "missing"),
-        tuple(key for key, fault in faults.items() if fault == "damaged"),
-    )
+        while some := list(itertools.islice(entries, AT_ONCE)):  # not all: a million waiting results are a gigabyte
+            for entry, fault in zip(some, pool.map(check, some), strict=True):
+                if fault:
+                    faults[fault].append(entry.key)
+                if progress is not None:
+                    progress.advance(entry.size, 1)
+            if progress is not None:
+                progress.check_stop("stopped while checking")
+    return Found(tuple(faults["missing"]), tuple(faults["damaged"]))
 
 
-def without_damaged(root: Path, holdings: Holdings) -> Holdings:
-    """Read every file that `holdings` has a proof of; those whose bytes do not fit it lose it."""
+def without_damaged(root: Path, holdings: Holdings, progress: Progress) -> Holdings:
+    """Read every file that `holdings` has a proof of; those whose bytes do not fit it lose it. Raises Interrupted."""
     proven = Manifest({entry.key: entry for entry in holdings.files if entry.proof is not None})
-    found = check_files(root, proven, full=True)
+    progress.start(proven.bytes, len(proven))
+    found = check_files(root, proven, full=True, progress=progress)
     bad = {key: Entry(key, proven.files[key].size, None) for key in found.damaged + found.missing}
-    return replace(holdings, files=Manifest(dict(holdings.files.files) | bad))
+    return replace(holdings, files=Manifest(dict(holdings.files.files) | bad), damaged=tuple(bad))
 
 
 def _fault(path: Path, entry: Entry, *, full: bool) -> Literal["", "missing", "damaged"]:

@@ -1,8 +1,6 @@
 """populate_cache: lock, list, diff, check limits, copy, verify, seal. The whole story on one page."""
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import PathLike
@@ -15,7 +13,6 @@ from tusz_cache.copying.engine import Engine
 from tusz_cache.copying.journal import Journal
 from tusz_cache.copying.transfer import partial_name
 from tusz_cache.copying.values import CopySettings, Outcome
-from tusz_cache.entry import Entry
 from tusz_cache.errors import Damaged
 from tusz_cache.holdings import LEFTOVERS, MANIFEST, SEAL, Holdings, look
 from tusz_cache.lock import locked
@@ -24,7 +21,7 @@ from tusz_cache.plan import Plan
 from tusz_cache.planning import Listing, check_space, list_source, make_plan, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.report import Failure, SyncReport
-from tusz_cache.seal import Seal, check_manifest, count_levels
+from tusz_cache.seal import Seal, count_levels
 from tusz_cache.seal import to_bytes as seal_to_bytes
 from tusz_cache.settings import SyncSettings, cores
 from tusz_cache.ssd import Target
@@ -32,6 +29,7 @@ from tusz_cache.stores import Source, target_path
 from tusz_cache.verifying import check_files, without_damaged
 from tusz_cache.version import __version__
 
+MOST_LARGE_BUFFERS = 12  # workers with buffers of 8 MiB each, to stay below 300 MB
 MOST_PROCESSES = 4  # together beyond any network card, and with the parent below 300 MB
 
 
@@ -55,30 +53,28 @@ def populate_cache(
     place = Target(target_path(target), settings.durability)
     with progress or Progress() as watcher:
         store = open_for(source, place, settings)
-        watcher.say(f"listing {store.url}")
-        listing = list_source(store, place, settings, watcher)
-        with _held(place, listing.manifest, settings) as (lock, holdings, plan):
-            for trouble in holdings.troubles:
-                watcher.say(f"note: {trouble}")
+        listing: Listing | None = None
+        if not place.meta.is_dir():  # leave no trace before it is clear that nothing speaks against the plan
+            listing = list_source(store, place, settings, watcher)
+            plan = make_plan(listing.manifest, look(place.root), settings)
+            check_space(place, plan, Holdings(), settings)
+            ssd.prepare(place)
+        with locked(place) as lock:
+            holdings = look(place.root)
+            if (
+                listing is None or not holdings.is_fresh
+            ):  # nobody else writes from here on, so this listing is not stale
+                listing = list_source(store, place, settings, watcher)
+            if settings.reverify:
+                watcher.say("reading every byte that is there")
+                holdings = without_damaged(place.root, holdings, watcher)
+            plan = make_plan(listing.manifest, holdings, settings)
+            check_space(place, plan, holdings, settings)
+            ssd.prepare(place)
+            for note in holdings.troubles:
+                watcher.say(f"note: {note}")
             run = _Run(store, place, settings, watcher, listing, holdings, plan)
             return replace(run.carry_out(lock), seconds=time.monotonic() - began)
-
-
-@contextlib.contextmanager
-def _held(place: Target, source: Manifest, settings: SyncSettings) -> Iterator[tuple[int, Holdings, Plan]]:
-    """Lock the target and plan. A target that is not ours yet is first touched when nothing speaks against the plan."""
-    if not (place.meta).is_dir():
-        plan = make_plan(source, look(place.root), settings)
-        check_space(place, plan, Holdings(), settings)
-        ssd.prepare(place)
-    with locked(place) as lock:
-        holdings = look(place.root)
-        if settings.reverify:
-            holdings = without_damaged(place.root, holdings)
-        plan = make_plan(source, holdings, settings)
-        check_space(place, plan, holdings, settings)
-        ssd.prepare(place)
-        yield lock, holdings, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +91,25 @@ class _Run:
 
     def carry_out(self, lock: int) -> SyncReport:
         deletes = self.plan.delete if self.settings.delete else ()
-        if self.plan.is_done and not deletes and self._seal_holds():
-            return self._report(Outcome(), self._whole(Outcome()), sealed=True)
+        as_is = self._whole(Outcome())
+        if self.plan.is_done and not deletes and not self.holdings.damaged and self._seal_holds(as_is):
+            self._forget()
+            return self._report(Outcome(), as_is, sealed=True)
         ssd.remove(self.place, self.place.meta / SEAL)  # the old seal goes before the first byte changes
         book = Journal(self.place, self.holdings.replay)
         try:
+            if self.holdings.damaged:
+                book.record([["doubt", key] for key in self.holdings.damaged], sync=True)
             outcome = self._copy(book, lock)
-            if not outcome.failures and deletes:
+            manifest = self._whole(outcome)
+            if outcome.failures:
+                return self._report(outcome, manifest, sealed=False)
+            if deletes:
                 ssd.move_to_trash(self.place, [entry.key for entry in deletes])
                 book.record([["gone", entry.key] for entry in deletes], sync=True)
-            manifest = self._whole(outcome)
-            if not outcome.failures:
-                self._verify(manifest, outcome, book)
+            self._verify(manifest, outcome, book)
         finally:
             book.close()
-        if outcome.failures:
-            return self._report(outcome, self._whole(outcome), sealed=False)
         self._seal(manifest)
         return self._report(outcome, manifest, sealed=True)
 
@@ -135,10 +134,12 @@ class _Run:
     def _copy_settings(self) -> CopySettings:
         settings = self.settings
         processes = settings.processes
-        if processes is None:
+        if not self.store.crosses_processes():
+            processes = 0
+        elif processes is None:
             processes = min(cores(), MOST_PROCESSES) if self.store.uses_tls() else 0
         return CopySettings(
-            workers=settings.workers or min(32, max(8, 4 * cores())),
+            workers=self._workers(),
             processes=processes,
             part_size=settings.part_size,
             retries=settings.retries,
@@ -147,10 +148,19 @@ class _Run:
             adopt=settings.adopt,
         )
 
+    def _workers(self) -> int:
+        asked = self.settings.workers or min(32, max(8, 4 * cores()))
+        large_buffers = self.place.durability.front_to_back or not self.store.crosses_processes()
+        return min(asked, MOST_LARGE_BUFFERS) if large_buffers else asked
+
     def _whole(self, outcome: Outcome) -> Manifest:
-        """Return the manifest of what now lies in the target and is wanted there."""
-        kept = {entry.key: entry for entry in self.plan.unchanged}
-        held = kept | outcome.copied | outcome.adopted
+        """Return the manifest of what lies in the target as the source lists it, out of the filters' reach too."""
+        held = {entry.key: entry for entry in self.plan.unchanged} | outcome.copied | outcome.adopted
+        for listed in self.listing.manifest:
+            here = self.holdings.files.files.get(listed.key)
+            outside = not self.settings.filters.admit(listed.key)
+            if outside and here is not None and here.proof is not None and here.etag == listed.etag is not None:
+                held[listed.key] = here
         return Manifest({key: held[key] for key in self.listing.manifest.files if key in held})
 
     def _verify(self, manifest: Manifest, outcome: Outcome, book: Journal) -> None:
@@ -166,57 +176,54 @@ class _Run:
                 hint="something else writes to the target, or its disk is failing; another run fetches them anew",
             )
 
-    def _seal_holds(self) -> bool:
+    def _seal_holds(self, manifest: Manifest) -> bool:
+        """Whether the seal that is there says what a new one would say."""
         seal, data = self.holdings.seal, self.holdings.manifest_bytes
-        if seal is None or data is None:
-            return False
-        try:
-            check_manifest(seal, data)
-        except Damaged:
-            return False
         return (
-            data == to_bytes(self._whole(Outcome()))
-            and self._statement(data, self._whole(Outcome()), seal.created) == seal
+            seal is not None
+            and data == to_bytes(manifest)
+            and seal == self._statement(digest(data), manifest, seal.created)
         )
 
-    def _statement(self, data: bytes, manifest: Manifest, created: str) -> Seal:
-        filters = self.settings.filters.as_dict()
+    def _statement(self, manifest_sha256: str, manifest: Manifest, created: str) -> Seal:
+        complete = len(manifest) == len(self.listing.manifest)
         return Seal(
             source=self.store.url,
-            manifest_sha256=digest(data),
+            manifest_sha256=manifest_sha256,
             files=len(manifest),
             bytes=manifest.bytes,
             splits=manifest.splits(),
             verification=count_levels(manifest),
-            filters=filters,
-            complete=not filters,
+            filters={} if complete else self.settings.filters.as_dict(),
+            complete=complete,
             created=created,
             tusz_cache=__version__,
             volume=self.settings.volume,
         )
 
     def _seal(self, manifest: Manifest) -> None:
-        """Publish manifest, leftovers and seal, in this order; then forget journal and trash."""
+        """Publish leftovers, manifest and seal, in this order; then forget journal, partial files and trash."""
         meta = self.place.meta
         data = to_bytes(manifest)
-        leftovers = Manifest({entry.key: entry for entry in self._leftovers()})
-        ssd.write_file(self.place, meta / LEFTOVERS, to_bytes(leftovers))
+        ssd.write_file(self.place, meta / LEFTOVERS, to_bytes(self._leftovers(manifest)))
         ssd.write_file(self.place, meta / MANIFEST, data)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        ssd.write_file(self.place, meta / SEAL, seal_to_bytes(self._statement(data, manifest, now)))
+        ssd.write_file(self.place, meta / SEAL, seal_to_bytes(self._statement(digest(data), manifest, now)))
         if self.place.durability.commit is not None:
             commit(self.place.durability.commit)
-        ssd.remove(self.place, meta / journal.NAME)
-        self._sweep(set())
-        ssd.empty_trash(self.place)
+        self._forget()
 
-    def _leftovers(self) -> Iterator[Entry]:
-        """Files of ours outside the manifest: their records stay, so that a later run knows them."""
+    def _forget(self) -> None:
+        """Remove what a sealed cache has no use for, also if an earlier run was killed before it could."""
+        ssd.remove(self.place, self.place.meta / journal.NAME)
+        self._sweep(set())
+        ssd.tidy(self.place)
+
+    def _leftovers(self, manifest: Manifest) -> Manifest:
+        """Return the files of ours outside of `manifest`: their records stay, so that a later run knows them."""
         gone = {entry.key for entry in self.plan.delete} if self.settings.delete else set()
-        for entry in self.holdings.files:
-            wanted = entry.key in self.listing.manifest.files and self.settings.filters.admit(entry.key)
-            if entry.proof is not None and not wanted and entry.key not in gone:
-                yield entry
+        left = (entry for entry in self.holdings.files if entry.proof is not None and entry.key not in gone)
+        return Manifest({entry.key: entry for entry in left if entry.key not in manifest.files})
 
     def _report(self, outcome: Outcome, manifest: Manifest, *, sealed: bool) -> SyncReport:
         plan, deleted = self.plan, self.settings.delete and sealed

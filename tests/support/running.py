@@ -67,5 +67,6 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def state(root: Path) -> dict[str, tuple[int, int]]:
-    """Return (size, mtime_ns) of everything below `root`: equal states mean that nothing was touched."""
-    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in sorted(root.rglob("*"))}
+    """Return (size, mtime_ns) of everything below `root` but the lock: equal states mean that nothing was touched."""
+    paths = [path for path in sorted(root.rglob("*")) if path.name != "lock"]
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths}

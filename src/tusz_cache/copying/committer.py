@@ -29,7 +29,10 @@ class Committer:
     def __init__(self, target: Target, journal: Journal, deliver: Callable[[Committed | BaseException], None]) -> None:
         self._target, self._journal, self._deliver = target, journal, deliver
         self._queue: queue.SimpleQueue[Transfer | Entry | None] = queue.SimpleQueue()
-        self._waiting = Committed()  # renamed, but not yet recorded (policy "commit")
+        # under their final names, but not yet recorded (policy "commit")
+        self._copied: list[tuple[Transfer, Entry]] = []
+        self._kept: list[Entry] = []
+        self._bytes = 0
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
@@ -63,27 +66,26 @@ class Committer:
         if kept and self._target.durability.syncs:
             sync_files([self._target.path(entry.key) for entry in kept])
         stats = publish(self._target, [(item.partial, self._target.path(item.entry.key)) for item in transfers])
-        copied = [
-            (item, replace(item.entry, proof=item.proof(stat.st_mtime_ns)))
-            for item, stat in zip(transfers, stats, strict=True)
-        ]
-        self._waiting = Committed(self._waiting.copied + tuple(copied), self._waiting.kept + tuple(kept))
+        for item, stat in zip(transfers, stats, strict=True):
+            self._copied.append((item, replace(item.entry, proof=item.proof(stat.st_mtime_ns))))
+        self._kept += kept
+        self._bytes += sum(item.entry.size for item in transfers) + sum(entry.size for entry in kept)
         self._record(final=False)
         return items[-1] is not None
 
     def _record(self, *, final: bool) -> None:
         """Write the records of what survives by now, and deliver it."""
-        waiting, policy = self._waiting, self._target.durability
-        if not waiting.copied and not waiting.kept:
+        policy = self._target.durability
+        if not self._copied and not self._kept:
             return
         if policy.commit is not None:
-            if not final and sum(entry.size for _, entry in waiting.copied) < policy.every_bytes:
+            if not final and self._bytes < policy.every_bytes:
                 return
             commit(policy.commit)
-        records = [_done_record(item, entry) for item, entry in waiting.copied]
-        self._journal.record([*records, *(kept_record(entry) for entry in waiting.kept)], sync=True)
-        self._waiting = Committed()
-        self._deliver(waiting)
+        records = [_done_record(item, entry) for item, entry in self._copied]
+        self._journal.record([*records, *(kept_record(entry) for entry in self._kept)], sync=True)
+        self._deliver(Committed(tuple(self._copied), tuple(self._kept)))
+        self._copied, self._kept, self._bytes = [], [], 0
 
 
 def _done_record(item: Transfer, entry: Entry) -> list[Any]:

@@ -17,11 +17,20 @@ from tusz_cache.copying.lanes import BLOCK, BUFFER, Failed, Fetched, Piece
 from tusz_cache.copying.line import Line
 from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
 from tusz_cache.copying.pool import Pool
-from tusz_cache.copying.rate import Concurrency, backoff, pace
+from tusz_cache.copying.rate import OUTAGE, Concurrency, Weather, backoff, pace
 from tusz_cache.copying.transfer import Transfer, Verdict
 from tusz_cache.copying.values import CopySettings, Outcome, Watcher
 from tusz_cache.entry import Entry
-from tusz_cache.errors import BadResponse, CacheError, Forbidden, Interrupted, NoSpace, TargetError, Throttled
+from tusz_cache.errors import (
+    BadResponse,
+    CacheError,
+    Forbidden,
+    Interrupted,
+    NoSpace,
+    TargetError,
+    Throttled,
+    Unreachable,
+)
 from tusz_cache.plan import Plan
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
@@ -63,12 +72,13 @@ class Engine:
         self._line = Line(front_to_back=self._front_to_back)
         self._asked = 0  # answers that openers owe
         self._committing = 0  # files that the committer owes
+        self._weather = Weather(settings.workers)
 
     def copy(self, plan: Plan, here: Mapping[str, Entry], claims: Mapping[str, OpenFile]) -> Outcome:
         """Carry out `plan.copy` and `plan.check`.
 
         here: what the target holds, with proof where known. claims: files that an earlier run began.
-        Raises: Interrupted; NoSpace and TargetError, which end everything; bugs of any thread.
+        Raises: Interrupted; NoSpace, TargetError and Unreachable, which end everything; bugs of any thread.
         """
         guests = frozenset() if self._settings.adopt else plan.guests
         check, copy = self._opener.for_check, self._opener.for_copy
@@ -198,6 +208,7 @@ class Engine:
 
     def _fetched(self, transfer: Transfer, index: int, result: Fetched) -> None:
         self._rate.succeeded()
+        self._weather.succeeded()
         self._watcher.advance(result.received)
         self.outcome.received += result.received
         transfer.received += result.received
@@ -246,11 +257,19 @@ class Engine:
             return
         if isinstance(error, Throttled):
             self._rate.refused(time.monotonic())
+        self._weather.missed(transfer.entry.key, index, time.monotonic())
         attempt = transfer.attempts[index] = transfer.attempts.get(index, 0) + 1
-        if error.temporary and attempt <= self._settings.retries:
+        if error.temporary and (attempt <= self._settings.retries or self._waits_out(error)):
             self._line.pause(transfer, index, time.monotonic() + backoff(attempt))
         else:
             self._give_up(transfer, error)
+
+    def _waits_out(self, error: CacheError) -> bool:
+        """Whether the store fails as a whole, so that only time helps. Raises Unreachable if that lasts too long."""
+        lasted = None if isinstance(error, BadResponse) else self._weather.storm(time.monotonic())
+        if lasted is not None and lasted > OUTAGE:
+            raise Unreachable(f"nothing came for {OUTAGE:.0f} s; the last answer: {error}", hint=error.hint)
+        return lasted is not None
 
     def _refused(self, transfer: Transfer, index: int, piece: Piece, error: Forbidden) -> None:
         """A signed URL was refused: sign anew, then with credentials read anew, then give up."""
@@ -265,8 +284,6 @@ class Engine:
         transfer.fetch = None
         self._line.leave(transfer)
         self._ask(partial(self._opener.renew, transfer))
-
-    # ends
 
     def _commit(self, item: Transfer | Entry) -> None:
         self._committing += 1

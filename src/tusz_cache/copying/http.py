@@ -1,6 +1,6 @@
 """One ranged GET over a kept connection, read into the caller's buffer, every line of the answer checked.
 
-The standard library's client and no more: 0.97 of what a raw socket does on the machine of docs/measurements.md.
+The standard library's client and no more; docs/measurements.md tells how near to a raw socket that comes.
 """
 
 import functools
@@ -136,13 +136,17 @@ def _changed(entry: Entry) -> NoReturn:
 
 
 def _refused(response: http.client.HTTPResponse, entry: Entry) -> NoReturn:
-    body = response.read(4096)
+    try:
+        body = response.read(4096)
+    except (OSError, http.client.HTTPException):
+        body = b""  # the status says enough
+        drop_connections()
     found = _CODE.search(body)
     code = found[1].decode(errors="replace") if found else ""
     said = f"{response.status} {code or response.reason}"
     if response.status in {404, 410, 412, 416} and code != "NoSuchBucket":
         _changed(entry)
-    if response.status == 403 or code in _EXPIRED:
+    if response.status in {401, 403} or code in _EXPIRED:
         hint = "check s3:GetObject for it, its storage class (archived?), and whether the credentials have expired"
         raise Forbidden(f"{entry.key!r}: {said}", hint=hint)
     if response.status in {429, 503} or code in {"SlowDown", "TooManyRequests"}:

@@ -78,7 +78,7 @@ class Opener:
                 return Opened(entry, kept=replace(entry, proof=proof))
             if is_guest:
                 raise ForeignTarget(
-                    f"{entry.key!r} in the target is not the source's, and this tool never wrote it",
+                    f"{entry.key!r} lies in the target, this tool never wrote it, and it is not provably the source's",
                     hint="move it away, or pass --adopt to replace it",
                 )
             return Opened(entry, transfer=self._transfer(entry, claim, facts))

@@ -17,6 +17,8 @@ import tusz_cache
 from tusz_cache.copying.lanes import Piece, Result, fetch
 from tusz_cache.errors import Incomplete
 
+GRACE = 5.0  # seconds for a worker process to end
+
 
 class Pool:
     """Fetches pieces in `processes` worker processes, or with 0 in threads of this one. A context manager."""
@@ -113,6 +115,11 @@ class Pool:
         for thread in self._local:
             thread.join()  # nothing may write to the target once its lock is free
         for connection, process in self._workers:
-            process.terminate()
-            process.wait()
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)  # a worker ends with its connection
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             connection.close()

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 BASE = 0.2  # seconds; the first retry waits at most this long
 CAP = 20.0  # seconds; no retry waits longer
+OUTAGE = 60.0  # seconds in which nothing at all came; then the source counts as gone
+STORM = 4  # objects that must fail together before the store is to blame and not they
 COOLDOWN = 1.0  # seconds in which several refusals count as one
 
 
@@ -41,6 +43,28 @@ class Concurrency:
     def succeeded(self) -> None:
         """A request went well: after `limit` of them there is room for one more."""
         self.limit = min(float(self.most), self.limit + 1.0 / self.limit)
+
+
+@dataclass(slots=True)
+class Weather:
+    """Tells a store that fails from single objects that do: in a storm nothing comes, whatever is asked for."""
+
+    at_once: int  # requests under way
+    _missed: dict[tuple[str, int], float] = field(default_factory=dict, init=False)  # (key, part) -> when first
+
+    def succeeded(self) -> None:
+        """Something came."""
+        self._missed.clear()
+
+    def missed(self, key: str, part: int, now: float) -> None:
+        """A part of an object did not come, at time `now` (seconds)."""
+        self._missed.setdefault((key, part), now)
+
+    def storm(self, now: float) -> float | None:
+        """Return how many seconds a storm has lasted; None if there is none, or too few failed to tell."""
+        if len(self._missed) < self.at_once or len({key for key, _ in self._missed}) < STORM:
+            return None
+        return now - min(self._missed.values())
 
 
 def pace(bandwidth: int | None, at_once: int, remaining: int) -> float | None:

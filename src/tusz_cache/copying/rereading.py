@@ -9,22 +9,25 @@ from tusz_cache.copying.journal import OpenFile
 from tusz_cache.copying.lanes import read_range
 from tusz_cache.copying.transfer import Transfer, Verdict, hash_ranges, judge_digests
 from tusz_cache.entry import Proof
-from tusz_cache.errors import BadResponse
-from tusz_cache.ssd import translated
+from tusz_cache.errors import BadResponse, TargetError
 from tusz_cache.stores.base import Facts, Source
 
 
 def hash_file(path: Path, ranges: Iterable[tuple[int, int]], algorithm: Algorithm | None) -> list[tuple[int, bytes]]:
     """Return (crc64nvme, digest by `algorithm`) of each (start, length) range.
 
-    Raises BadResponse if the file is shorter, TargetError if it cannot be read.
+    Raises BadResponse if the file is shorter or the disk does not give its bytes back.
     """
-    with translated(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return [_hash_range(descriptor, start, length, algorithm, path) for start, length in ranges]
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return [_hash_range(descriptor, start, length, algorithm, path) for start, length in ranges]
+        finally:
+            os.close(descriptor)
+    except (OSError, TargetError) as error:
+        raise BadResponse(
+            f"{path} cannot be read back: {error}", hint="check the target's disk and run again"
+        ) from error
 
 
 def _hash_range(descriptor: int, start: int, length: int, algorithm: Algorithm | None, path: Path) -> tuple[int, bytes]:
@@ -42,7 +45,10 @@ def take_over(transfer: Transfer, claim: OpenFile) -> None:
         claimed_length, claimed_crc = claim.parts.get(index, (-1, 0))
         if claimed_length != length:
             continue
-        [(crc, digest)] = hash_file(transfer.partial, [(index * transfer.part_size, length)], transfer.algorithm)
+        try:
+            [(crc, digest)] = hash_file(transfer.partial, [(index * transfer.part_size, length)], transfer.algorithm)
+        except BadResponse:
+            continue  # it has to be fetched again
         if crc == claimed_crc:
             transfer.have(index, crc, digest)
             transfer.resumed = True

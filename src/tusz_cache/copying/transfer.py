@@ -54,11 +54,10 @@ class Transfer:
     reread: bool = False  # read back since the parts were last complete
     resumed: bool = False
     failed: bool = False
+    lengths: tuple[int, ...] = field(init=False)  # of the parts, in order
 
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Lengths of the parts, in order."""
-        return uniform_parts(self.entry.size, self.part_size)
+    def __post_init__(self) -> None:
+        self.lengths = uniform_parts(self.entry.size, self.part_size)
 
     @property
     def is_single(self) -> bool:

@@ -16,7 +16,8 @@ from tusz_cache.copying.lanes import Piece, fetch
 
 def main(descriptor: int, threads: int) -> None:
     """Serve pieces until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets parts in flight finish
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # they are for the parent, which lets parts in flight finish
     connection = Connection(descriptor)
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     sending = threading.Lock()

@@ -94,6 +94,9 @@ class Source(Protocol):
     def part_sizes(self, entry: Entry, count: int) -> tuple[int, ...]:
         """Return the lengths of all `count` parts that the object was uploaded in. Raises: CacheError."""
 
+    def crosses_processes(self) -> bool:
+        """Whether a worker process can use what `fetch` returns."""
+
     def uses_tls(self) -> bool:
         """Whether bytes come over TLS, which costs a CPU more than copying does. Known after the first listing."""
 

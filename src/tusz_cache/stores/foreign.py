@@ -13,7 +13,9 @@ from tusz_cache.errors import (
     MissingPackage,
     NoCredentials,
     NoSuchSource,
+    SourceChanged,
     SourceError,
+    TransferError,
     Unreachable,
     UsageError,
     WrongRegion,
@@ -46,10 +48,19 @@ def translated(url: str) -> Iterator[None]:
     except CacheError:
         raise
     except Exception as error:
-        ours = _by_code(error, url) or _by_kind(error, url)
-        if ours is None:
-            raise
-        raise ours from error
+        raise (_by_code(error, url) or _by_kind(error, url) or _unknown(error, url)) from error
+
+
+@contextlib.contextmanager
+def translated_read(what: str) -> Iterator[None]:
+    """Turn whatever a filesystem raises while it reads into a TransferError that may be tried again, or is final."""
+    try:
+        with translated(what):
+            yield
+    except (NoSuchSource, AccessDenied, TransferError, SourceChanged):
+        raise
+    except CacheError as error:
+        raise TransferError(str(error), hint=error.hint) from error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -101,6 +112,11 @@ def _by_code(error: BaseException, url: str) -> CacheError | None:
     return SourceError(
         f"the store answered {code} for {url}: {error}", hint="look the code up in the store's documentation"
     )
+
+
+def _unknown(error: BaseException, url: str) -> CacheError:
+    hint = "check the URL and --storage-option against the documentation of its fsspec filesystem"
+    return SourceError(f"{url}: {type(error).__name__}: {error}", hint=hint)
 
 
 def _by_kind(error: BaseException, url: str) -> CacheError | None:

@@ -7,7 +7,7 @@ from typing import Any
 from tusz_cache.entry import Entry, is_ours
 from tusz_cache.errors import BadResponse, NoSuchSource, SourceChanged
 from tusz_cache.stores.base import Facts, GenericFetch
-from tusz_cache.stores.foreign import translated
+from tusz_cache.stores.foreign import translated, translated_read
 
 # fields of `info` that change with an object's content, best first; named differently by every implementation
 _MARKS = (
@@ -66,7 +66,7 @@ class GenericSource:
 
     def read(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop). Raises BadResponse if they are not that many."""
-        with translated(f"{self.url}/{key}"):
+        with translated_read(f"{self.url}/{key}"):
             data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop) if stop > start else b""
         if len(data) != stop - start:
             raise BadResponse(f"{key!r}: {len(data)} bytes came instead of {stop - start}", hint="run again")
@@ -75,6 +75,10 @@ class GenericSource:
     def part_sizes(self, entry: Entry, count: int) -> tuple[int, ...]:
         """See Source. Nothing is known of parts."""
         raise NotImplementedError
+
+    def crosses_processes(self) -> bool:
+        """See Source."""
+        return False
 
     def uses_tls(self) -> bool:
         """See Source. Whatever it is, it stays in this process."""

@@ -1,9 +1,10 @@
 """Plain http:// and https:// sources: a server's HTML index, walked, or one file."""
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from tusz_cache.entry import Entry
 from tusz_cache.errors import NoSuchSource, SourceChanged, SourceError
@@ -19,16 +20,28 @@ class HttpSource:
     def __init__(self, url: str, filesystem: Any, root: str) -> None:
         self.url = url
         self._fs = filesystem
-        self._root = root if root.endswith("/") else root + "/"
+        address = urlsplit(root)
+        user, at, host = address.netloc.rpartition("@")
+        self._headers = tuple(_headers(filesystem).items())
+        if at:
+            secret = base64.b64encode(unquote(user).encode()).decode()
+            self._headers += (("Authorization", f"Basic {secret}"),)
+        self._is_folder = root.endswith("/")
+        self._root = root.rstrip("/") + "/"
+        self._netloc, self._host = address.netloc, host
         self._single = False
 
     def entries(self) -> Iterator[Entry]:
         """See Source."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = False
-            for entry in pool.map(self._entry, self._links(self._root)):
-                found = True
-                yield entry
+            try:
+                for entry in pool.map(self._entry, self._links(self._root)):
+                    found = True
+                    yield entry
+            except NoSuchSource:
+                if found or self._is_folder:
+                    raise
         if not found:
             yield from self._as_single()
 
@@ -64,10 +77,11 @@ class HttpSource:
                 f"the server tells no size of {url}",
                 hint="a cache can only come from a server that sends Content-Length",
             )
+        address = info.get("url", url).replace(self._netloc, self._host, 1)  # user and password go into a header
         mark = "etag" if info.get("ETag") else "last-modified"
         value = info.get("ETag") or info.get("Last-Modified")
         facts = Facts(int(info["size"]), value.strip('"') if value else None)
-        return facts, HttpFetch(info.get("url", url), mark=mark)
+        return facts, HttpFetch(address, self._headers, mark=mark)
 
     def facts(self, entry: Entry) -> Facts:
         """See Source."""
@@ -89,9 +103,19 @@ class HttpSource:
         """See Source. HTTP knows no parts."""
         raise NotImplementedError
 
+    def crosses_processes(self) -> bool:
+        """See Source."""
+        return True
+
     def uses_tls(self) -> bool:
         """See Source."""
         return self._root.startswith("https://")
 
     def refresh(self) -> None:
         """See Source. There is nothing to renew."""
+
+
+def _headers(filesystem: Any) -> dict[str, str]:
+    """Return the headers that the user gave the filesystem for all requests."""
+    given: dict[str, str] = dict(filesystem.client_kwargs.get("headers") or {})
+    return given | dict(filesystem.kwargs.get("headers") or {})

@@ -11,8 +11,8 @@ from tusz_cache.stores.foreign import translated
 
 
 def mark_of(stat: os.stat_result) -> str:
-    """Return a local file's version mark: it changes with every write that the file system notices."""
-    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}"
+    """Return a local file's version mark: it changes with every write. Not the inode: bucket mounts renumber them."""
+    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
 
 
 def walk(root: Path, prefix: str = "", *, strict: bool = False) -> Iterator[tuple[str, os.stat_result]]:
@@ -75,6 +75,10 @@ class LocalSource:
     def part_sizes(self, entry: Entry, count: int) -> tuple[int, ...]:
         """See Source. Files know no parts."""
         raise NotImplementedError
+
+    def crosses_processes(self) -> bool:
+        """See Source."""
+        return True
 
     def uses_tls(self) -> bool:
         """See Source."""

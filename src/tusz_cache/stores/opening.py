@@ -23,14 +23,16 @@ def open_source(url: str, access: Access | None = None) -> Source:
     Raises: UsageError for an unknown scheme or option, MissingPackage, NoSuchSource for a local path that is not there.
     """
     access = access or Access()
+    if not url:
+        raise UsageError("the source is empty", hint="is a variable unset? Name a URL or a path")
     scheme, _, rest = url.partition("://") if "://" in url else ("file", "", url)
-    if scheme in {"file", "local"}:
-        return _open_local(url, rest)
     if scheme not in _S3 and (access.endpoint_url or access.anon or access.profile):
         raise UsageError(
             "--endpoint-url, --anon and --profile are for s3:// sources",
             hint=f"use --storage-option KEY=VALUE for {scheme}://",
         )
+    if scheme in {"file", "local"}:
+        return _open_local(url, rest)
     options: dict[str, Any] = dict(access.storage_options)
     if scheme in _S3:
         options = s3_options(access)
@@ -44,8 +46,10 @@ def open_source(url: str, access: Access | None = None) -> Source:
 
 
 def _open_local(url: str, rest: str) -> LocalSource:
-    root = Path(os.path.abspath(rest))  # noqa: PTH100 - symbolic links stay as the user named them
-    if not root.exists():
+    root = _absolute(rest)
+    with translated(url):
+        there = root.exists()
+    if not there:
         raise NoSuchSource(f"there is nothing at {url}", hint="check the path for typing errors")
     return LocalSource(str(root), root)
 
@@ -83,6 +87,11 @@ def upload(directory: Path, url: str, access: Access) -> None:
         filesystem.put(str(directory) + "/", url.removeprefix("s3://").rstrip("/") + "/", recursive=True)
 
 
+def _absolute(text: str) -> Path:
+    """Return the path that a user names; "~" is home, symbolic links stay as they are."""
+    return Path(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111 - resolve() would follow links
+
+
 def without_secrets(url: str) -> str:
     """Return `url` without user name, password and query, as messages and the seal may show it."""
     parts = urlsplit(url)
@@ -98,8 +107,16 @@ def target_path(target: str | os.PathLike[str]) -> Path:
             f"the target {text} is remote",
             hint="a target is a local directory for now: the point is to bring the cache to this machine",
         )
-    path = Path(os.path.abspath(rest if found else text))  # noqa: PTH100 - symbolic links stay as the user named them
-    if path.exists() and not path.is_dir():
+    if not (rest if found else text):
+        raise UsageError("the target is empty", hint="is a variable unset? Name a directory")
+    path = _absolute(rest if found else text)
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise TargetError(
+            f"cannot look at {path}: {error.strerror}", hint="check the path and its permissions"
+        ) from error
+    if is_other:
         raise TargetError(
             f"the target {path} is not a directory", hint="name a directory; it is made if it does not exist"
         )

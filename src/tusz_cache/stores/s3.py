@@ -129,6 +129,10 @@ class S3Source:
             url = self._sign(self._fs, self._bucket, self._key(entry))
         return HttpFetch(url, _CHECKSUMS, is_s3=True, cafile=self._cafile, verify=self._verify)
 
+    def crosses_processes(self) -> bool:
+        """See Source."""
+        return True
+
     def uses_tls(self) -> bool:
         """See Source. Signing is local and tells the endpoint that profile, region and options amount to."""
         return self.fetch(Entry("-", 0, None)).url.startswith("https://")
