@@ -1,0 +1,125 @@
+"""nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings from `bench.listing` behind it.
+
+Debian's package is `nginx-light`. Signatures are not checked, which costs every client the same: nothing.
+"""
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from awscrt.checksums import crc64nvme
+
+from bench.listing import ListingServer, Row
+
+BUCKET = "bench"
+_CONFIG = """
+daemon off; pid {work}/pid; error_log {work}/error.log error; worker_processes {workers};
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 10000000; keepalive_timeout 300s; etag on;
+  open_file_cache max=50000 inactive=600s; open_file_cache_valid 600s; types {{ }} default_type binary/octet-stream;
+  client_body_temp_path {work}/a; proxy_temp_path {work}/b; fastcgi_temp_path {work}/c; uwsgi_temp_path {work}/d;
+  scgi_temp_path {work}/e; map_hash_max_size 262144; map_hash_bucket_size 256;
+  map $uri $object_crc {{ include {work}/crc.map; }}
+  map $http_range $crc {{ "" $object_crc; }}  # as S3: with whole answers only
+  upstream listing {{ server 127.0.0.1:{listing}; keepalive 16; }}
+  server {{
+    listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl;
+    ssl_certificate {work}/cert.pem; ssl_certificate_key {work}/key.pem; ssl_session_cache shared:tls:10m;
+    root {root};
+    location / {{ add_header x-amz-checksum-crc64nvme $crc; add_header x-amz-checksum-type FULL_OBJECT; }}
+    location ~ ^/[^/]*/?$ {{ proxy_pass http://listing; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+
+def etag_of(path: Path) -> str:
+    """Return the ETag that nginx gives a file: hexadecimal mtime and size."""
+    stat = path.stat()
+    return f"{int(stat.st_mtime):x}-{stat.st_size:x}"
+
+
+class Nginx:
+    """Serves the files below `root`/bench as s3://bench, by http and by https. A context manager."""
+
+    def __init__(self, root: Path, work: Path) -> None:
+        """work: an empty directory for configuration, certificate and logs. Raises FileNotFoundError without nginx."""
+        program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+        if program is None:
+            raise FileNotFoundError("nginx is not installed: apt-get install nginx-light")
+        self._program, self._root, self._work = program, root, work
+        self._stack = ExitStack()
+        self._ports = _free_ports(2)
+        self.cafile = work / "cert.pem"
+
+    def url(self, scheme: str) -> str:
+        """Return the endpoint for "http" or "https"."""
+        return f"{scheme}://127.0.0.1:{self._ports[scheme == 'https']}"
+
+    def __enter__(self) -> Self:
+        files = sorted(path for path in (self._root / BUCKET).rglob("*") if path.is_file())
+        rows = [Row(str(path.relative_to(self._root / BUCKET)), path.stat().st_size, etag_of(path)) for path in files]
+        with (self._work / "crc.map").open("w") as table:
+            for path in files:
+                crc = base64.b64encode(crc64nvme(path.read_bytes(), 0).to_bytes(8, "big")).decode()
+                table.write(f'"/{path.relative_to(self._root)}" "{crc}";\n')
+        _certificate(self._work)
+        listing = self._stack.enter_context(ListingServer(BUCKET, rows))
+        config = self._work / "nginx.conf"
+        config.write_text(
+            _CONFIG.format(
+                work=self._work,
+                root=self._root,
+                workers=os.cpu_count(),
+                listing=listing.port,
+                http=self._ports[0],
+                https=self._ports[1],
+            )
+        )
+        command = [self._program, "-p", str(self._work), "-c", str(config)]
+        process = self._stack.enter_context(subprocess.Popen(command))
+        self._stack.callback(process.terminate)
+        _wait_for(self._ports[0], process)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in held]
+
+
+def _certificate(work: Path) -> None:
+    """Make a certificate for 127.0.0.1 that is its own authority."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", str(work / "key.pem"), "-out", str(work / "cert.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(100):
+        if process.poll() is not None:
+            raise RuntimeError(f"nginx ended with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("nginx does not answer")
