@@ -65,7 +65,7 @@ def _s5cmd(program: str, job: Job) -> list[str]:
 
 
 def _rclone(program: str, job: Job) -> list[str]:
-    remote = f":s3,provider=Other,env_auth=true,endpoint='{job.url}':{job.prefix}"
+    remote = f":s3,provider=Other,env_auth=true,list_version=2,endpoint='{job.url}':{job.prefix}"
     insecure = ["--no-check-certificate"] if job.tls else []
     return [program, "--config", os.devnull, "copy", remote, str(job.target), "--transfers", "16", *insecure]
 

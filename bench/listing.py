@@ -104,8 +104,9 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:  # noqa: N802 - the standard library's name
             query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
-            body = b"" if "location" in query else bucket.page(query).encode()
-            self.send_response(200)
+            known = query.get("list-type") == "2"  # version 1 has other tokens: a client would ask without end
+            body = bucket.page(query).encode() if known else b""
+            self.send_response(200 if known else 501)
             self.send_header("Content-Type", "application/xml")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -26,6 +26,7 @@ from tests.support.running import environment
 
 KIB, MIB = 1024, 1024**2
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_LONGEST = 300.0  # seconds that one run of an arm may take
 _SAMPLE = 0.05  # seconds between two looks at the memory of an arm
 
 
@@ -83,11 +84,14 @@ def measure(found: Found, job: Job, expected: int, *, durable: bool) -> Sample:
     watcher = threading.Thread(target=_watch, args=(process.pid, most))
     watcher.start()
     assert process.stderr is not None
+    killer = threading.Timer(_LONGEST, process.kill)
+    killer.start()
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     watcher.join()
+    killer.cancel()
     assert process.returncode == 0, f"{found.arm.name} ended with {process.returncode}: {said.decode()[:3000]}"
     if durable:
         subprocess.run(["sync", "-f", str(job.target)], check=True)

@@ -1,6 +1,7 @@
 """Opening a location. The only import of fsspec."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -54,11 +55,11 @@ def _open_local(url: str, rest: str) -> LocalSource:
     return LocalSource(str(root), root)
 
 
-def _sign(filesystem: Any, bucket: str, key: str) -> str:
+def _sign(filesystem: Any, bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], str]:
     from fsspec.asyn import sync  # noqa: PLC0415 - imported by now; see _filesystem
 
-    url: str = sync(filesystem.loop, presign, filesystem, bucket, key)
-    return url
+    signed: tuple[tuple[str, ...], str] = sync(filesystem.loop, presign, filesystem, bucket, keys)
+    return signed
 
 
 def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:

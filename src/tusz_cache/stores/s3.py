@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tusz_cache.checksum import expectation, uniform_parts
@@ -11,9 +11,11 @@ from tusz_cache.entry import Entry
 from tusz_cache.errors import ListingBroken, NoSuchSource, SourceChanged
 from tusz_cache.stores.base import Access, Facts, HttpFetch
 from tusz_cache.stores.foreign import translated
+from tusz_cache.stores.signing import PROBES, Presigner, presigner
 
 REFRESH_EVERY = 2.0  # seconds
 SIGNED_FOR = 3600  # seconds; fsspec's default of 100 is shorter than one slow part
+PRESIGN_FOR = 300.0  # seconds; credentials that renew themselves are seen this soon
 # S3 answers a GET with checksums only when asked; the header is part of the signature, so it must be sent as well
 _CHECKSUMS = (("x-amz-checksum-mode", "ENABLED"),)
 
@@ -27,22 +29,31 @@ def s3_options(access: Access) -> dict[str, Any]:
     return options | {name: value for name, value in named.items() if value}
 
 
-Signer = Callable[[Any, str, str], str]  # (filesystem, bucket, key) -> URL
+async def presign(filesystem: Any, bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Sign GETs that ask for checksums. Returns the URLs, and the secret key they are signed with ("": none).
 
-
-async def presign(filesystem: Any, bucket: str, key: str) -> str:
-    """Sign a GET that asks for checksums. Not s3fs's own `sign`, which takes "?versionId=" in a key for a version."""
+    Not s3fs's own `sign`, which takes "?versionId=" in a key for a version.
+    """
     await filesystem.set_session()
     client = await filesystem.get_s3(bucket)
-    parameters = {"Bucket": bucket, "Key": key, "ChecksumMode": "ENABLED"}
-    url: str = await client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=SIGNED_FOR)
-    return url
+    urls = [
+        await client.generate_presigned_url(
+            "get_object", Params={"Bucket": bucket, "Key": key, "ChecksumMode": "ENABLED"}, ExpiresIn=SIGNED_FOR
+        )
+        for key in keys
+    ]
+    credentials = client._request_signer._credentials  # noqa: SLF001 - there is no other way to the client's own
+    secret = "" if credentials is None else (await credentials.get_frozen_credentials()).secret_key
+    return tuple(urls), secret
+
+
+Sign = Callable[[Any, str, Sequence[str]], tuple[tuple[str, ...], str]]  # `presign`, made synchronous
 
 
 class S3Source:
     """Objects below s3://bucket/prefix, or the one object of that name."""
 
-    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], sign: Signer) -> None:
+    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], sign: Sign) -> None:
         self.url = url
         self._fs = filesystem
         self._reopen, self._sign = reopen, sign
@@ -50,6 +61,8 @@ class S3Source:
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._single: str | None = None  # the key, if the source turned out to be one object
         self._lock = threading.Lock()
+        self._presigner: Presigner | None = None
+        self._presigner_ends = float("-inf")
         self._refreshed = float("-inf")
         self._cafile, self._verify = _certificates(filesystem)
 
@@ -125,9 +138,20 @@ class S3Source:
 
     def fetch(self, entry: Entry) -> HttpFetch:
         """See Source. A URL signed for an hour."""
+        key = self._key(entry)
         with translated(self.url):
-            url = self._sign(self._fs, self._bucket, self._key(entry))
+            made = self._current_presigner()
+            url = made.url(key) if made else self._sign(self._fs, self._bucket, [key])[0][0]
         return HttpFetch(url, _CHECKSUMS, is_s3=True, cafile=self._cafile, verify=self._verify)
+
+    def _current_presigner(self) -> Presigner | None:
+        """Return a presigner made lately, or None where only botocore knows how to sign."""
+        with self._lock:
+            if time.monotonic() > self._presigner_ends:
+                (first, second), secret = self._sign(self._fs, self._bucket, PROBES)
+                self._presigner = presigner((first, second), secret)
+                self._presigner_ends = time.monotonic() + PRESIGN_FOR
+            return self._presigner
 
     def crosses_processes(self) -> bool:
         """See Source."""
@@ -142,6 +166,7 @@ class S3Source:
         with self._lock:
             if time.monotonic() - self._refreshed > REFRESH_EVERY:  # many requests are refused at once
                 self._fs = self._reopen()
+                self._presigner_ends = float("-inf")
                 self._refreshed = time.monotonic()
 
 

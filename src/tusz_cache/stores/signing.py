@@ -1,0 +1,71 @@
+"""Signed URLs by the thousand: AWS Signature Version 4 in the query, with a key that is derived once. Pure.
+
+The algorithm is in the S3 API reference, "Authenticating Requests: Using Query Parameters". botocore spends half a
+millisecond on each URL; this takes 15 microseconds. It copies host, query and scope from a URL that botocore signed,
+and is used only if it then signs other keys as botocore does.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlsplit
+
+# two keys to sign both ways; the second one has every kind of character that URLs treat differently
+PROBES = ("tusz-cache", "tusz cache/\u00fc+=&?#%~'()*!:,;@$.npz")
+_CHECKSUM_MODE = "x-amz-checksum-mode"
+
+
+@dataclass(frozen=True, slots=True)
+class Presigner:
+    """Makes URLs of one bucket, all signed at one moment."""
+
+    base: str  # scheme, host, and the path up to the key
+    query: str  # "" for a bucket that anybody may read
+    canonical_query: str  # the same, sorted
+    path: str  # of `base`
+    scope: str  # date/region/service/aws4_request
+    moment: str  # ISO 8601, basic
+    headers: str  # canonical signed headers, and their names
+    signing_key: bytes
+
+    def url(self, key: str) -> str:
+        """Return the URL of `key`."""
+        quoted = quote(key, safe="/~")
+        if not self.query:
+            return self.base + quoted
+        request = f"GET\n{self.path}{quoted}\n{self.canonical_query}\n{self.headers}\nUNSIGNED-PAYLOAD"
+        hashed = hashlib.sha256(request.encode()).hexdigest()
+        to_sign = f"AWS4-HMAC-SHA256\n{self.moment}\n{self.scope}\n{hashed}"
+        signature = hmac.digest(self.signing_key, to_sign.encode(), "sha256").hex()
+        return f"{self.base}{quoted}?{self.query}&X-Amz-Signature={signature}"
+
+
+def presigner(signed: tuple[str, str], secret: str) -> Presigner | None:
+    """Return a presigner that continues `signed`, the URLs of PROBES, or None if these are signed in another way.
+
+    secret: the secret access key; "" for URLs without a signature.
+    """
+    url = urlsplit(signed[0])
+    base, found, rest = signed[0].partition(quote(PROBES[0]))
+    fields = dict(parse_qsl(url.query, keep_blank_values=True))
+    credential, names = fields.get("X-Amz-Credential", ""), fields.get("X-Amz-SignedHeaders", "")
+    _, _, scope = credential.partition("/")
+    day, _, others = scope.partition("/")
+    signing_key = ("AWS4" + secret).encode()
+    for part in (day, *others.split("/")):
+        signing_key = hmac.digest(signing_key, part.encode(), "sha256")
+    values = {"host": url.netloc.removesuffix(":443" if url.scheme == "https" else ":80"), _CHECKSUM_MODE: "ENABLED"}
+    headers = "".join(f"{name}:{values.get(name, '')}\n" for name in names.split(";")) + f"\n{names}"
+    query = rest.removeprefix("?").rpartition("&X-Amz-Signature=")[0]
+    made = Presigner(
+        base=base,
+        query=query,
+        canonical_query="&".join(sorted(query.split("&"))),
+        path=urlsplit(base).path,
+        scope=scope,
+        moment=fields.get("X-Amz-Date", ""),
+        headers=headers,
+        signing_key=signing_key,
+    )
+    return made if found and tuple(made.url(key) for key in PROBES) == signed else None
+
