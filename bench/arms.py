@@ -61,7 +61,17 @@ def _ours(python: str, job: Job) -> list[str]:
 
 def _s5cmd(program: str, job: Job) -> list[str]:
     insecure = ["--no-verify-ssl"] if job.tls else []
-    return [program, "--endpoint-url", job.url, *insecure, "--log", "error", "cp", f"s3://{job.prefix}/*", f"{job.target}/"]
+    return [
+        program,
+        "--endpoint-url",
+        job.url,
+        *insecure,
+        "--log",
+        "error",
+        "cp",
+        f"s3://{job.prefix}/*",
+        f"{job.target}/",
+    ]
 
 
 def _rclone(program: str, job: Job) -> list[str]:

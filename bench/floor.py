@@ -50,8 +50,8 @@ def _parts(url: str, prefix: str, target: Path) -> list[Part]:
         for key, size in re.findall(r"<Key>([^<]*)</Key>.*?<Size>(\d+)</Size>", listing, re.DOTALL):
             path = target / key.removeprefix(below + "/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            for start in range(0, int(size), PART):
-                found.append((f"/{bucket}/{quote(key)}", path, start, min(PART, int(size) - start)))
+            url_path, starts = f"/{bucket}/{quote(key)}", range(0, int(size), PART)
+            found += [(url_path, path, start, min(PART, int(size) - start)) for start in starts]
         token = re.search("<NextContinuationToken>([^<]*)<", listing)
         if token is None:
             return found

@@ -1,4 +1,4 @@
-"""A small ListObjectsV2: answers for keys that it is given, on loopback. For benches; the tests' server has the faults."""
+"""A small ListObjectsV2: answers for keys that it is given, on loopback. The tests' server is the one with faults."""
 
 import bisect
 import threading
@@ -102,7 +102,7 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+        def do_GET(self) -> None:
             query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
             known = query.get("list-type") == "2"  # version 1 has other tokens: a client would ask without end
             body = bucket.page(query).encode() if known else b""
@@ -112,7 +112,7 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def do_HEAD(self) -> None:  # noqa: N802 - the standard library's name
+        def do_HEAD(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -1,4 +1,4 @@
-"""nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings from `bench.listing` behind it.
+"""nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings come from `bench.listing`.
 
 Debian's package is `nginx-light`. Signatures are not checked, which costs every client the same: nothing.
 """

@@ -1,8 +1,8 @@
 """How fast is sync? `python -m bench.sync`: this tool, its peers and the raw-socket floor over one server, interleaved.
 
-nginx serves a cache on loopback, by http and https; each arm runs as a process of its own, in turn, to a fresh directory.
-Two sizes of the source tell start-up (interpreter, imports, listing) from the rate: marginal = extra work / extra
-seconds. A directory on a disk gets the seconds until its bytes are durable, too: only this tool waits for that by itself.
+nginx serves a cache on loopback, by http and https; each arm runs as a process of its own, in turn, to a fresh
+directory. Two sizes of the source tell start-up (interpreter, imports, listing) from the rate: marginal = extra work /
+extra seconds. "Until durable" ends with a sync of the file system: only this tool waits for that by itself.
 """
 
 import argparse
@@ -148,7 +148,10 @@ def report(samples: dict[tuple[str, int], list[Sample]], arms: list[Arm], load: 
     size = f"{load.size // MIB} MiB" if load.size >= MIB else f"{load.size // KIB} KiB"
     print(f"\n{load.many} files of {size}, {where}, median of {runs} runs (least-most)\n")
     unit, scale = ("MB/s", load.size / 1e6) if load.size >= MIB else ("files/s", 1.0)
-    print(f"| arm | whole run {unit} | marginal {unit} | of the floor | CPU s/GB | CPU ms/file | RSS MB | until durable s |")
+    print(
+        f"| arm | whole run {unit} | marginal {unit} | of the floor | CPU s/GB | CPU ms/file | RSS MB "
+        "| until durable s |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     floor: list[float] = []
     for arm in arms:
@@ -186,7 +189,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the files, for a quick look")
     options = parser.parse_args()
     wanted = tuple(options.arms.split(",")) if options.arms else ("",)
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}")
     arms: list[Found] = []
     for arm in (arm for arm in ARMS if arm.name.startswith(wanted)):
         if (program := arm.find(options.peers)) is None:

@@ -151,6 +151,19 @@ def write_at(descriptor: int, data: memoryview, offset: int, path: Path) -> None
             offset += written
 
 
+def write_new(path: Path, data: memoryview) -> None:
+    """Make the file `path` of exactly `data`; nothing is left of it on failure. Raises NoSpace, TargetError."""
+    with translated(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            write_at(descriptor, data, 0, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+
 def publish(target: Target, moves: Sequence[tuple[Path, Path]]) -> list[os.stat_result]:
     """Give whole files their final names, so that they survive. Returns a stat of each file under its final name.
 

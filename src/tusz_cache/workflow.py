@@ -11,6 +11,7 @@ from tusz_cache.copying import journal
 from tusz_cache.copying.committer import commit
 from tusz_cache.copying.engine import Engine
 from tusz_cache.copying.journal import Journal
+from tusz_cache.copying.line import SMALL
 from tusz_cache.copying.transfer import partial_name
 from tusz_cache.copying.values import CopySettings, Outcome
 from tusz_cache.errors import Damaged
@@ -29,6 +30,8 @@ from tusz_cache.stores import Source, target_path
 from tusz_cache.verifying import check_files, without_damaged
 from tusz_cache.version import __version__
 
+MOST_WORKERS = 64  # requests at once; their buffers together stay below 130 MB
+MANY_FILES = 2000  # small ones, from which on starting worker processes pays
 MOST_LARGE_BUFFERS = 12  # workers with buffers of 8 MiB each, to stay below 300 MB
 MOST_PROCESSES = 4  # together beyond any network card, and with the parent below 300 MB
 
@@ -133,14 +136,11 @@ class _Run:
 
     def _copy_settings(self) -> CopySettings:
         settings = self.settings
-        processes = settings.processes
-        if not self.store.crosses_processes():
-            processes = 0
-        elif processes is None:
-            processes = min(cores(), MOST_PROCESSES) if self.store.uses_tls() else 0
+        workers, start = self._workers()
         return CopySettings(
-            workers=self._workers(),
-            processes=processes,
+            workers=workers,
+            start=start,
+            processes=self._processes(),
             part_size=settings.part_size,
             retries=settings.retries,
             stall_timeout=settings.stall_timeout,
@@ -148,10 +148,23 @@ class _Run:
             adopt=settings.adopt,
         )
 
-    def _workers(self) -> int:
-        asked = self.settings.workers or min(32, max(8, 4 * cores()))
+    def _workers(self) -> tuple[int, int]:
+        """Return the most requests at once, and with how many to begin (0: as many)."""
         large_buffers = self.place.durability.front_to_back or not self.store.crosses_processes()
-        return min(asked, MOST_LARGE_BUFFERS) if large_buffers else asked
+        most = MOST_LARGE_BUFFERS if large_buffers else MOST_WORKERS
+        if self.settings.workers is not None:
+            return min(self.settings.workers, most) if large_buffers else self.settings.workers, 0
+        return most, min(most, max(4, 2 * cores()))
+
+    def _processes(self) -> int:
+        """Several where one interpreter would be the limit: encryption, or many small files."""
+        asked, plan = self.settings.processes, self.plan
+        if not self.store.crosses_processes():
+            return 0
+        if asked is not None:
+            return asked
+        small = len(plan.copy) >= MANY_FILES and plan.bytes_to_copy < SMALL * len(plan.copy)
+        return min(cores(), MOST_PROCESSES) if small or self.store.uses_tls() else 0
 
     def _whole(self, outcome: Outcome) -> Manifest:
         """Return the manifest of what lies in the target as the source lists it, out of the filters' reach too."""

@@ -7,17 +7,19 @@ import itertools
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tusz_cache.copying.committer import Committed, Committer
+from tusz_cache.copying.dispatch import Dispatch, Flight
 from tusz_cache.copying.journal import Journal, OpenFile
-from tusz_cache.copying.lanes import BLOCK, BUFFER, Failed, Fetched, Piece
-from tusz_cache.copying.line import Line
+from tusz_cache.copying.lanes import Failed, Fetched
+from tusz_cache.copying.line import BATCH, is_small
 from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
-from tusz_cache.copying.pool import Pool
-from tusz_cache.copying.rate import OUTAGE, Concurrency, Weather, backoff, pace
+from tusz_cache.copying.rate import OUTAGE, Weather, backoff
 from tusz_cache.copying.transfer import Transfer, Verdict
 from tusz_cache.copying.values import CopySettings, Outcome, Watcher
 from tusz_cache.entry import Entry
@@ -35,11 +37,39 @@ from tusz_cache.plan import Plan
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
 
+Task = Callable[[], Sequence[Answer]]
+
 OPENERS = 8  # threads that ask the control plane and read back
 UNCOMMITTED = 512  # files fetched but not yet durable; beyond, fetching waits for the disk
 WRONG_WHOLES = 2  # times that a file is fetched again because its whole checksum was wrong
 REFUSALS = 3  # 403 for one file, with fresh signatures in between
 TICK = 0.2  # seconds between two looks at the clock and the stop flag
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What an opener's task brought."""
+
+    answers: Sequence[Answer]
+
+
+def _one(ask: Callable[..., Answer], *arguments: Any, **options: Any) -> Task:
+    return lambda: (ask(*arguments, **options),)
+
+
+def _orders(entries: Iterable[Entry], claims: Mapping[str, OpenFile]) -> Iterator[list[Entry]]:
+    """Yield neighbouring small files together, and every other file, or one that was begun, for itself."""
+    batch: list[Entry] = []
+    for entry in entries:
+        if not is_small(entry.size) or entry.key in claims:
+            yield [entry]
+            continue
+        batch.append(entry)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 class Engine:
@@ -58,21 +88,20 @@ class Engine:
         """share: file descriptors that workers keep open (the target's lock)."""
         self.outcome = Outcome()
         self._journal, self._settings, self._watcher = journal, settings, watcher
-        self._front_to_back = target.durability.front_to_back
         # with policy "commit" nothing is durable before the end of a round, so there waiting would never end
         self._room = UNCOMMITTED if target.durability.commit is None else sys.maxsize
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._rate = Concurrency(settings.workers)
         self._opener = Opener(source, target, settings.part_size)
         self._threads = ThreadPoolExecutor(OPENERS, thread_name_prefix="open")
-        self._pool = Pool(self._inbox.put, settings.workers, settings.processes, share=share)
+        front_to_back = target.durability.front_to_back
+        self._dispatch = Dispatch(self._inbox.put, settings, front_to_back=front_to_back, share=share)
+        self._line = self._dispatch.line
         self._committer = Committer(target, journal, self._inbox.put)
-        self._tickets = itertools.count()
-        self._flying: dict[int, tuple[Piece, Transfer]] = {}
-        self._line = Line(front_to_back=self._front_to_back)
-        self._asked = 0  # answers that openers owe
+        self._notes: list[Sequence[Any]] = []  # for the journal, before anything is published
+        self._whole: list[Transfer | Entry] = []  # for the committer
+        self._asked = 0  # tasks that openers owe
         self._committing = 0  # files that the committer owes
-        self._weather = Weather(settings.workers)
+        self._weather = Weather()
 
     def copy(self, plan: Plan, here: Mapping[str, Entry], claims: Mapping[str, OpenFile]) -> Outcome:
         """Carry out `plan.copy` and `plan.check`.
@@ -81,99 +110,81 @@ class Engine:
         Raises: Interrupted; NoSpace, TargetError and Unreachable, which end everything; bugs of any thread.
         """
         guests = frozenset() if self._settings.adopt else plan.guests
-        check, copy = self._opener.for_check, self._opener.for_copy
-        todo: Iterator[Callable[[], Opened]] = itertools.chain(
-            (partial(check, e, here[e.key], claims.get(e.key), is_guest=e.key in guests) for e in plan.check),
-            (partial(copy, e, claims.get(e.key)) for e in plan.copy),
+        check = self._opener.for_check
+        todo: Iterator[Task] = itertools.chain(
+            (_one(check, e, here[e.key], claims.get(e.key), is_guest=e.key in guests) for e in plan.check),
+            (self._copying(entries, claims) for entries in _orders(plan.copy, claims)),
         )
-        with self._pool:
+        with self._dispatch:
             try:
                 self._loop(todo)
             finally:
                 self._threads.shutdown(cancel_futures=True)
                 self._committer.close()
                 self._take_in_commits()
-        self.outcome.throttled = self._rate.throttled
+        self.outcome.throttled = self._dispatch.rate.throttled
         if (signum := self._watcher.stop_signal) is not None:
             hint = "run the same command again: it goes on from here"
             raise Interrupted("stopped by a signal; what is whole is kept", hint=hint, signum=signum)
         return self.outcome
 
-    def _loop(self, todo: Iterator[Callable[[], Opened]]) -> None:
+    def _copying(self, entries: Sequence[Entry], claims: Mapping[str, OpenFile]) -> Task:
+        if len(entries) == 1:
+            return _one(self._opener.for_copy, entries[0], claims.get(entries[0].key))
+        return partial(self._opener.for_copies, entries)
+
+    def _loop(self, todo: Iterator[Task]) -> None:
         more = True
         while True:
             stopping = self._watcher.stop_signal is not None
             if not stopping:
                 more = more and self._open(todo)
-                self._line.wake(time.monotonic())
-                self._issue()
-            if not self._flying and (stopping or not (more or self._asked or self._line)):
+                now = time.monotonic()
+                self._dispatch.issue(now)
+                if not more and not self._asked:
+                    self._dispatch.cut_stragglers(now)
+            if self._dispatch.is_idle and (stopping or not (more or self._asked or self._line)):
                 return
             try:
                 message = self._inbox.get(timeout=TICK)
             except queue.Empty:
                 continue
             self._handle(message)
+            self._hand_over()
 
     # handing out work
 
-    def _open(self, todo: Iterator[Callable[[], Opened]]) -> bool:
+    def _open(self, todo: Iterator[Task]) -> bool:
         """Ask about more files, some ahead of the workers. Returns False at the end of the plan."""
-        while self._asked + self._line.files < 2 * self._settings.workers and self._committing < self._room:
+        while self._asked + self._line.orders < 2 * self._dispatch.at_once and self._committing < self._room:
             task = next(todo, None)
             if task is None:
                 return False
             self._ask(task)
         return True
 
-    def _ask(self, task: Callable[[], Answer]) -> None:
+    def _ask(self, task: Task) -> None:
         self._asked += 1
         self._threads.submit(task).add_done_callback(self._answered)
 
-    def _answered(self, future: Future[Answer]) -> None:
+    def _answered(self, future: Future[Sequence[Answer]]) -> None:
         if not future.cancelled():
-            self._inbox.put(future.exception() or future.result())
-
-    def _issue(self) -> None:
-        """Hand out parts, as many as may be under way."""
-        while len(self._flying) < int(self._rate.limit) and (chosen := self._line.pop()) is not None:
-            self._send(*chosen)
-
-    def _send(self, transfer: Transfer, index: int) -> None:
-        assert transfer.fetch is not None
-        piece = Piece(
-            ticket=next(self._tickets),
-            entry=transfer.entry,
-            fetch=transfer.fetch,
-            partial=transfer.partial,
-            start=index * transfer.part_size,
-            length=transfer.lengths[index],
-            algorithm=transfer.algorithm,
-            create=transfer.is_single,
-            preallocate=not self._front_to_back,
-            stall=self._settings.stall_timeout,
-            pace=pace(self._settings.bwlimit, self._settings.workers, len(self._flying) + 1 + self._line.parts),
-            block=BLOCK if self._front_to_back else BUFFER,
-        )
-        transfer.in_flight += 1
-        self._flying[piece.ticket] = (piece, transfer)
-        self._pool.submit(piece)
+            self._inbox.put(future.exception() or Answers(future.result()))
 
     # taking in messages
 
     def _handle(self, message: object) -> None:
         match message:
-            case Fetched() | Failed():
-                piece, transfer = self._flying.pop(message.ticket)
-                transfer.in_flight -= 1
-                index = piece.start // transfer.part_size
-                if isinstance(message, Fetched):
-                    self._fetched(transfer, index, message)
-                else:
-                    self._missed(transfer, index, piece, message)
-            case Opened() | Renewed() | Judged():
+            case list():
+                for flight, result in self._dispatch.take(message, time.monotonic()):
+                    if isinstance(result, Fetched):
+                        self._fetched(flight, result)
+                    else:
+                        self._missed(flight, result)
+            case Answers():
                 self._asked -= 1
-                self._take_answer(message)
+                for answer in message.answers:
+                    self._take_answer(answer)
             case Committed():
                 self._committed(message)
             case BaseException():
@@ -181,12 +192,22 @@ class Engine:
             case _:
                 raise AssertionError(message)
 
+    def _hand_over(self) -> None:
+        """Write to the journal what a message brought; only then may the committer publish what is whole."""
+        if self._notes:
+            self._journal.record(self._notes)
+            self._notes = []
+        for item in self._whole:
+            self._committer.add(item)
+        self._committing += len(self._whole)
+        self._whole = []
+
     def _take_answer(self, answer: Answer) -> None:
         match answer:
             case Opened(error=CacheError() as error):
                 self._fail(answer.entry.key, error)
             case Opened(kept=Entry() as entry):
-                self._commit(entry)
+                self._whole.append(entry)
             case Opened(transfer=Transfer() as transfer):
                 self._watcher.advance(sum(transfer.lengths[index] for index in transfer.crcs))
                 self._begin(transfer)
@@ -198,16 +219,21 @@ class Engine:
                 self._settle(answer.transfer, answer.verdict)
 
     def _begin(self, transfer: Transfer) -> None:
-        if transfer.number is None:
-            transfer.number, entry = self._journal.number(), transfer.entry
-            self._journal.record([["file", transfer.number, entry.key, entry.size, entry.etag, transfer.part_size]])
+        if not transfer.is_single:
+            self._note(transfer)
         if transfer.is_complete:
             self._settle(transfer, transfer.judge())
         else:
             self._line.append(transfer)
 
-    def _fetched(self, transfer: Transfer, index: int, result: Fetched) -> None:
-        self._rate.succeeded()
+    def _note(self, transfer: Transfer) -> None:
+        """Tell the journal of a file. One that comes in a single part is noted with it: nothing would be resumed."""
+        if transfer.number is None:
+            transfer.number, entry = self._journal.number(), transfer.entry
+            self._notes.append(["file", transfer.number, entry.key, entry.size, entry.etag, transfer.part_size])
+
+    def _fetched(self, flight: Flight, result: Fetched) -> None:
+        transfer, index = flight.transfer, flight.index
         self._weather.succeeded()
         self._watcher.advance(result.received)
         self.outcome.received += result.received
@@ -216,17 +242,18 @@ class Engine:
         if transfer.expectation is None:
             transfer.expectation = result.expectation
         transfer.have(index, result.crc, result.digest)
-        self._journal.record([["part", transfer.number, index, transfer.lengths[index], result.crc]])
+        self._note(transfer)
+        self._notes.append(["part", transfer.number, index, transfer.lengths[index], result.crc])
         if transfer.is_complete and not transfer.failed:
             self._settle(transfer, transfer.judge())
 
     def _settle(self, transfer: Transfer, verdict: Verdict) -> None:
         """All parts are there: publish the file, read it back, or fetch it anew."""
         if verdict is Verdict.PROVEN:
-            self._commit(transfer)
+            self._whole.append(transfer)
         elif verdict is Verdict.UNKNOWN or (transfer.is_composite and not transfer.reread):
             transfer.reread = True
-            self._ask(partial(self._opener.judge, transfer))
+            self._ask(_one(self._opener.judge, transfer))
         else:
             self._fetch_anew(transfer)
 
@@ -244,37 +271,45 @@ class Engine:
         transfer.start_over()
         self._begin(transfer)  # recorded anew: what was claimed of it no longer holds
 
-    def _missed(self, transfer: Transfer, index: int, piece: Piece, result: Failed) -> None:
-        error = result.error
+    def _missed(self, flight: Flight, result: Failed) -> None:
+        error, transfer, index = result.error, flight.transfer, flight.index
         self.outcome.refetched += result.received
         if isinstance(error, NoSpace | TargetError):
             raise error  # no other file would fare better
         if transfer.failed:
             return
         self.outcome.retries += 1
-        if isinstance(error, Forbidden):
-            self._refused(transfer, index, piece, error)
+        if flight.was_cut:
+            transfer.todo.appendleft(index)
+            self._line.rejoin(transfer)
             return
+        if isinstance(error, Forbidden):
+            self._refused(flight, error)
+            return
+        now = time.monotonic()
         if isinstance(error, Throttled):
-            self._rate.refused(time.monotonic())
-        self._weather.missed(transfer.entry.key, index, time.monotonic())
+            self._dispatch.rate.refused(now)
+        self._weather.missed(transfer.entry.key, index, now)
         attempt = transfer.attempts[index] = transfer.attempts.get(index, 0) + 1
         if error.temporary and (attempt <= self._settings.retries or self._waits_out(error)):
-            self._line.pause(transfer, index, time.monotonic() + backoff(attempt))
+            self._line.pause(transfer, index, now + backoff(attempt))
         else:
             self._give_up(transfer, error)
 
     def _waits_out(self, error: CacheError) -> bool:
         """Whether the store fails as a whole, so that only time helps. Raises Unreachable if that lasts too long."""
-        lasted = None if isinstance(error, BadResponse) else self._weather.storm(time.monotonic())
+        lasted = (
+            None if isinstance(error, BadResponse) else self._weather.storm(time.monotonic(), self._dispatch.at_once)
+        )
         if lasted is not None and lasted > OUTAGE:
             raise Unreachable(f"nothing came for {OUTAGE:.0f} s; the last answer: {error}", hint=error.hint)
         return lasted is not None
 
-    def _refused(self, transfer: Transfer, index: int, piece: Piece, error: Forbidden) -> None:
+    def _refused(self, flight: Flight, error: Forbidden) -> None:
         """A signed URL was refused: sign anew, then with credentials read anew, then give up."""
-        transfer.todo.appendleft(index)
-        if piece.fetch is not transfer.fetch:
+        transfer = flight.transfer
+        transfer.todo.appendleft(flight.index)
+        if flight.piece.fetch is not transfer.fetch:
             self._line.rejoin(transfer)  # another part noticed first: it is renewed, or will be
             return
         transfer.refusals += 1
@@ -283,11 +318,7 @@ class Engine:
             return
         transfer.fetch = None
         self._line.leave(transfer)
-        self._ask(partial(self._opener.renew, transfer))
-
-    def _commit(self, item: Transfer | Entry) -> None:
-        self._committing += 1
-        self._committer.add(item)
+        self._ask(_one(self._opener.renew, transfer))
 
     def _committed(self, message: Committed) -> None:
         self._committing -= len(message.copied) + len(message.kept)

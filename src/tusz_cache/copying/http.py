@@ -3,6 +3,7 @@
 The standard library's client and no more; docs/measurements.md tells how near to a raw socket that comes.
 """
 
+import contextlib
 import functools
 import http.client
 import re
@@ -68,6 +69,12 @@ class HttpStream:
             if self._window_ends and self._window_bytes < SLOWEST * self.stall:
                 raise Stalled(f"{self.key!r}: {self._window_bytes} bytes came in {self.stall:.0f} s", hint=_AGAIN)
             self._window_ends, self._window_bytes = now + self.stall, 0
+
+    def cut(self) -> None:
+        """Break the connection, from another thread: whoever reads from it gets an error."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):  # it broke by itself
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # not SSLSocket's, which pulls the rug away
 
     def finish(self) -> None:
         """Raise BadResponse if more follows; else make the connection ready for the next request."""

@@ -4,6 +4,7 @@ Three lanes (docs/design.md): HTTP for whatever signs URLs, local files, and fss
 thread has one buffer and its own connections. Nothing here decides about retries.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -13,16 +14,17 @@ from pathlib import Path
 from typing import Protocol
 
 from tusz_cache.checksum import NOTHING, Algorithm, Expectation, crc64nvme, hasher
-from tusz_cache.copying.http import drop_connections, get
+from tusz_cache.copying.http import HttpStream, drop_connections, get
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, NoSuchSource, SourceChanged
-from tusz_cache.ssd import open_existing, open_partial, write_at
+from tusz_cache.ssd import open_existing, open_partial, write_at, write_new
 from tusz_cache.ssd import translated as target_errors
 from tusz_cache.stores.base import Fetch, GenericFetch, HttpFetch, LocalFetch
 from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.local import mark_of
 
 BUFFER = 2 * 1024**2  # bytes; larger ones leave the CPU's cache, smaller ones cost system calls and turns of the GIL
+TLS_BUFFER = 512 * 1024  # bytes; a read brings 16 KiB at most, and all processes together must stay small
 BLOCK = 8 * 1024**2  # bytes; one write to a volume that wants large ones, one request of the generic lane
 
 _REPLAN = "run again: the plan is made anew"
@@ -82,31 +84,91 @@ def fetch(piece: Piece) -> Result:
 
 
 def _fetch(piece: Piece, received: list[int]) -> Fetched:
+    stream = _open(piece)
+    with _cuttable(piece.ticket, stream):
+        # a whole object's checksum comes with the answer; `expectation` says the same to the engine
+        expected = stream.expectation
+        algorithm = piece.algorithm or (expected.algorithm if not expected.parts else None)
+        sums = _Sums(algorithm)
+        if piece.create and piece.length <= piece.block:
+            view = _buffer(piece.length)
+            stream.fill(view)
+            sums.update(view)
+            received[0] = len(view)
+            stream.finish()
+            write_new(piece.partial, view)
+            _keep_pace(piece, received[0], sums.began)
+        else:
+            _fetch_blocks(piece, stream, sums, received)
+    return Fetched(piece.ticket, received[0], sums.crc, sums.digest(), expected if expected is not NOTHING else None)
+
+
+def _fetch_blocks(piece: Piece, stream: "_Stream", sums: "_Sums", received: list[int]) -> None:
+    """Bring a piece into its place block by block."""
     if piece.create:
         descriptor = open_partial(piece.partial, piece.entry.size, preallocate=piece.preallocate)
     else:
         descriptor = open_existing(piece.partial)
     try:
-        stream = _open(piece)
-        # a whole object's checksum comes with the answer; `expectation` says the same to the engine
-        expected = stream.expectation
-        algorithm = piece.algorithm or (expected.algorithm if not expected.parts else None)
-        second = hasher(algorithm) if algorithm not in {None, "crc64nvme"} and algorithm is not None else None
-        crc, offset, began = 0, piece.start, time.monotonic()
         for block in _blocks(stream, piece):
-            crc = crc64nvme(block, crc)
-            if second is not None:
-                second.update(block)
-            write_at(descriptor, block, offset, piece.partial)
-            offset += len(block)
+            sums.update(block)
+            write_at(descriptor, block, piece.start + received[0], piece.partial)
             received[0] += len(block)
-            if piece.pace:
-                time.sleep(max(0.0, began + received[0] / piece.pace - time.monotonic()))
+            _keep_pace(piece, received[0], sums.began)
         stream.finish()
     finally:
         os.close(descriptor)
-    digest = second.digest() if second else (crc.to_bytes(8, "big") if algorithm else b"")
-    return Fetched(piece.ticket, received[0], crc, digest, expected if expected is not NOTHING else None)
+
+
+def _keep_pace(piece: Piece, received: int, began: float) -> None:
+    if piece.pace:
+        time.sleep(max(0.0, began + received / piece.pace - time.monotonic()))
+
+
+class _Sums:
+    """The checksums of a piece on its way: crc64nvme, and a second one where the source wants another."""
+
+    def __init__(self, algorithm: Algorithm | None) -> None:
+        self.began = time.monotonic()
+        self.crc = 0
+        self._algorithm = algorithm
+        self._second = hasher(algorithm) if algorithm is not None and algorithm != "crc64nvme" else None
+
+    def update(self, block: memoryview) -> None:
+        self.crc = crc64nvme(block, self.crc)
+        if self._second is not None:
+            self._second.update(block)
+
+    def digest(self) -> bytes:
+        """By the algorithm; empty if there is none."""
+        if self._second is not None:
+            return self._second.digest()
+        return self.crc.to_bytes(8, "big") if self._algorithm else b""
+
+
+_live: dict[int, HttpStream] = {}  # by ticket: what may be cut off
+_living = threading.Lock()
+
+
+@contextlib.contextmanager
+def _cuttable(ticket: int, stream: "_Stream") -> Iterator[None]:
+    if not isinstance(stream, HttpStream):
+        yield
+        return
+    with _living:
+        _live[ticket] = stream
+    try:
+        yield
+    finally:
+        with _living:  # its connection goes to another piece
+            del _live[ticket]
+
+
+def cut(ticket: int) -> None:
+    """Cut a piece's connection from another thread: it fails soon, unless it is done by then. HTTP only."""
+    with _living:
+        if (stream := _live.get(ticket)) is not None:
+            stream.cut()
 
 
 class _Stream(Protocol):

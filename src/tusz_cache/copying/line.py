@@ -1,10 +1,18 @@
-"""The line of parts to fetch: which comes next, which wait before another attempt. Decisions only, no clock, no I/O."""
+"""The line of parts to fetch: which go next, which wait before another attempt. Decisions only, no clock, no I/O."""
 
 import heapq
 import itertools
 from collections import deque
 
 from tusz_cache.copying.transfer import Transfer
+
+SMALL = 256 * 1024  # bytes; of files up to this size a worker gets several at once
+BATCH = 16  # small files that make one order
+
+
+def is_small(size: int) -> bool:
+    """Whether a file of `size` bytes costs more to talk about than to fetch."""
+    return size <= SMALL
 
 
 class Line:
@@ -13,36 +21,45 @@ class Line:
     def __init__(self, *, front_to_back: bool) -> None:
         """front_to_back: a file's parts go one at a time and in order, as a volume with policy "commit" wants it."""
         self._front_to_back = front_to_back
-        self._ready: deque[Transfer] = deque()
+        self._ready: dict[Transfer, None] = {}  # an ordered set
+        self._first: deque[Transfer] = deque()  # those that came back: they go before the others
+        self._small = 0  # of all that are ready
         self._later: list[tuple[float, int, Transfer, int]] = []  # heap: (when, tie breaker, transfer, part)
         self._ties = itertools.count()
 
     def __bool__(self) -> bool:
-        return bool(self._ready or self._later)
+        return bool(self._ready or self._first or self._later)
 
     @property
-    def files(self) -> int:
-        """Files that stand in line."""
-        return len(self._ready)
+    def orders(self) -> float:
+        """Large files that stand in line, and batches of small ones."""
+        return len(self._ready) + len(self._first) - self._small + self._small / BATCH
 
     @property
     def parts(self) -> int:
-        """Parts that stand in line."""
-        return sum(len(transfer.todo) for transfer in self._ready)
+        """Parts that stand in line. Counts them, file by file."""
+        return sum(len(transfer.todo) for transfer in (*self._first, *self._ready))
 
     def append(self, transfer: Transfer) -> None:
         """Let a new transfer stand at the end."""
-        self._ready.append(transfer)
+        self._ready[transfer] = None
+        self._small += is_small(transfer.entry.size)
 
     def rejoin(self, transfer: Transfer) -> None:
         """Let a transfer that may have left stand in front, if it has parts to fetch and a way to fetch them."""
-        if transfer.todo and transfer.fetch is not None and transfer not in self._ready:
-            self._ready.appendleft(transfer)
+        if transfer.todo and transfer.fetch is not None and transfer not in self._ready and transfer not in self._first:
+            self._first.appendleft(transfer)
+            self._small += is_small(transfer.entry.size)
 
     def leave(self, transfer: Transfer) -> None:
         """Take a transfer out."""
         if transfer in self._ready:
-            self._ready.remove(transfer)
+            del self._ready[transfer]
+        elif transfer in self._first:
+            self._first.remove(transfer)
+        else:
+            return
+        self._small -= is_small(transfer.entry.size)
 
     def pause(self, transfer: Transfer, index: int, until: float) -> None:
         """Let a part wait until the time `until` before it stands in line again."""
@@ -58,13 +75,19 @@ class Line:
                 transfer.todo.appendleft(index)
                 self.rejoin(transfer)
 
-    def pop(self) -> tuple[Transfer, int] | None:
-        """Take the next part out, or return None if none may go now."""
-        for transfer in self._ready:
+    def pop(self) -> list[tuple[Transfer, int]]:
+        """Take the next order out: one part, or several small files. Empty if nothing may go now."""
+        order: list[tuple[Transfer, int]] = []
+        for transfer in itertools.chain(self._first, self._ready):
             if self._front_to_back and (transfer.in_flight or transfer.pausing):
                 continue
-            index = transfer.todo.popleft()
+            small = is_small(transfer.entry.size)
+            if order and not small:
+                break
+            order.append((transfer, transfer.todo.popleft()))
+            if not small or len(order) == BATCH:
+                break
+        for transfer, _ in order:
             if not transfer.todo:
-                self._ready.remove(transfer)
-            return transfer, index
-        return None
+                self.leave(transfer)
+        return order

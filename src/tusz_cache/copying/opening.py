@@ -4,6 +4,7 @@ A CacheError comes back as part of the answer.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,10 @@ class Opener:
     source: Source
     target: Target
     part_size: int  # bytes
+
+    def for_copies(self, entries: Sequence[Entry]) -> list[Answer]:
+        """Prepare to fetch files of which nothing is there."""
+        return [self.for_copy(entry, None) for entry in entries]
 
     def for_copy(self, entry: Entry, claim: OpenFile | None) -> Opened:
         """Prepare to fetch `entry`. claim: what an earlier run says it has of it."""

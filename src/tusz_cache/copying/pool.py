@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import queue
 import socket
 import subprocess
 import sys
@@ -14,53 +13,42 @@ from types import TracebackType
 from typing import Self
 
 import tusz_cache
-from tusz_cache.copying.lanes import Piece, Result, fetch
+from tusz_cache.copying.crew import Crew
+from tusz_cache.copying.lanes import Piece, Result, cut
 from tusz_cache.errors import Incomplete
 
 GRACE = 5.0  # seconds for a worker process to end
 
 
 class Pool:
-    """Fetches pieces in `processes` worker processes, or with 0 in threads of this one. A context manager."""
+    """Carries out orders in `processes` worker processes, or with 0 in threads of this one. A context manager."""
 
     def __init__(
         self,
-        deliver: Callable[[Result | BaseException], None],
+        deliver: Callable[[list[Result] | BaseException], None],
         threads: int,
         processes: int = 0,
         *,
         share: Sequence[int] = (),
     ) -> None:
-        """deliver: called from other threads with each result, and with what no worker could turn into one.
+        """deliver: called from other threads with an order's results, and with what no worker could turn into any.
 
-        threads: in all. share: file descriptors that stay open as long as any worker lives (the target's lock).
+        threads: in all, at most. share: descriptors that stay open as long as any worker lives (the target's lock).
         """
         self._deliver = deliver
-        self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._threads, self._processes, self._share = threads, processes, share
+        self._crew = Crew(deliver, threads)
         self._workers: list[tuple[Connection, subprocess.Popen[bytes]]] = []
-        self._load: list[int] = []  # pieces under way, by worker
+        self._load: list[int] = []  # orders under way, by worker
         self._counting = threading.Lock()
-        self._local: list[threading.Thread] = []
         self._closing = False
 
     def __enter__(self) -> Self:
-        if not self._processes:
-            self._local = [threading.Thread(target=self._serve, name="copy", daemon=True) for _ in range(self._threads)]
-            for thread in self._local:
-                thread.start()
         for number in range(self._processes):
             self._workers.append(self._start())
             self._load.append(0)
             threading.Thread(target=self._collect, args=(number,), name="collect", daemon=True).start()
         return self
-
-    def _serve(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            try:
-                self._deliver(fetch(piece))
-            except BaseException as bug:  # noqa: BLE001 - handed to the engine, which raises it
-                self._deliver(bug)
 
     def _start(self) -> tuple[Connection, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
@@ -80,7 +68,7 @@ class Pool:
         connection, _ = self._workers[number]
         while True:
             try:
-                result: Result = connection.recv()
+                results: list[Result] = connection.recv()
             except (EOFError, OSError):
                 if not self._closing:
                     hint = "it may have run out of memory: run again, with fewer --workers"
@@ -88,32 +76,32 @@ class Pool:
                 return
             with self._counting:
                 self._load[number] -= 1
-            self._deliver(result)
+            self._deliver(results)
 
-    def submit(self, piece: Piece) -> None:
-        """Have `piece` carried out; its result arrives in `results`."""
+    def submit(self, order: Sequence[Piece]) -> None:
+        """Have the pieces of `order` carried out, one after the other; their results are delivered together."""
         if not self._workers:
-            self._pieces.put(piece)
+            self._crew.submit(order)
             return
         with self._counting:
             number = min(range(len(self._load)), key=self._load.__getitem__)
             self._load[number] += 1
-        try:
-            self._workers[number][0].send(piece)
-        except OSError:
-            return  # the worker is gone; its collector says so
+        with contextlib.suppress(OSError):  # the worker is gone; its collector says so
+            self._workers[number][0].send(order)
+
+    def cut(self, ticket: int) -> None:
+        """Cut a piece off: it fails soon, unless it is done by then."""
+        if not self._workers:
+            cut(ticket)
+        for connection, _ in self._workers:
+            with contextlib.suppress(OSError):
+                connection.send(ticket)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._pieces.get_nowait()
-        for _ in self._local:
-            self._pieces.put(None)
-        for thread in self._local:
-            thread.join()  # nothing may write to the target once its lock is free
+        self._crew.close()  # nothing may write to the target once its lock is free
         for connection, process in self._workers:
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)  # a worker ends with its connection

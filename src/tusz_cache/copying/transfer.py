@@ -46,6 +46,7 @@ class Transfer:
     crcs: dict[int, int] = field(default_factory=dict)  # part index -> crc64nvme
     digests: dict[int, bytes] = field(default_factory=dict)  # part index -> digest by `algorithm`
     attempts: dict[int, int] = field(default_factory=dict)  # part index -> failures
+    cut: set[int] = field(default_factory=set)  # part indices that were once cut off as stragglers
     in_flight: int = 0
     received: int = 0  # bytes of this run
     pausing: int = 0  # parts that wait before another attempt

@@ -11,7 +11,8 @@ from tusz_cache.errors import CacheError
 class CopySettings:
     """How to move bytes."""
 
-    workers: int
+    workers: int  # requests at once, at most
+    start: int  # requests at once to begin with, the best number is then found; 0: `workers`, throughout
     processes: int
     part_size: int  # bytes
     retries: int

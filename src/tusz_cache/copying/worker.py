@@ -5,40 +5,39 @@ when the connection closes, however the parent ended.
 """
 
 import os
-import queue
 import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
 
-from tusz_cache.copying.lanes import Piece, fetch
+from tusz_cache.copying.crew import Crew
+from tusz_cache.copying.lanes import Result, cut
 
 
 def main(descriptor: int, threads: int) -> None:
-    """Serve pieces until the other end closes."""
+    """Serve orders until the other end closes. An order is a list of pieces, or the ticket of one to cut off."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # they are for the parent, which lets parts in flight finish
     connection = Connection(descriptor)
-    pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     sending = threading.Lock()
 
-    def serve() -> None:
-        while True:
-            try:
-                result = fetch(pieces.get())
-                with sending:
-                    connection.send(result)
-            except BaseException:  # noqa: BLE001 - a bug: shown, and the parent told by the closed connection
-                sys.excepthook(*sys.exc_info())
-                os._exit(1)
+    def deliver(results: list[Result] | BaseException) -> None:
+        if isinstance(results, BaseException):  # a bug: shown, and the parent told by the closed connection
+            sys.excepthook(type(results), results, results.__traceback__)
+            os._exit(1)
+        with sending:
+            connection.send(results)
 
-    for _ in range(threads):
-        threading.Thread(target=serve, daemon=True).start()
+    crew = Crew(deliver, threads)
     while True:
         try:
-            pieces.put(connection.recv())
+            order = connection.recv()
         except (EOFError, OSError):
             os._exit(0)  # the parent is gone: stop writing at once
+        if isinstance(order, int):
+            cut(order)
+        else:
+            crew.submit(order)
 
 
 if __name__ == "__main__":

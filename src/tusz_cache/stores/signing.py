@@ -68,4 +68,3 @@ def presigner(signed: tuple[str, str], secret: str) -> Presigner | None:
         signing_key=signing_key,
     )
     return made if found and tuple(made.url(key) for key in PROBES) == signed else None
-

@@ -1,0 +1,48 @@
+"""Threads that carry out orders, started when there is work for one more."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from tusz_cache.copying.lanes import Piece, Result, fetch
+
+
+class Crew:
+    """Up to `most` threads. Every order, a list of pieces, is carried out by one of them, piece after piece."""
+
+    def __init__(self, deliver: Callable[[list[Result] | BaseException], None], most: int) -> None:
+        """deliver: called from the threads with an order's results, or with a bug."""
+        self._deliver, self._most = deliver, most
+        self._orders: queue.SimpleQueue[Sequence[Piece] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0  # orders handed over and not yet carried out
+        self._counting = threading.Lock()
+
+    def submit(self, order: Sequence[Piece]) -> None:
+        """Have `order` carried out."""
+        with self._counting:
+            self._busy += 1
+            if len(self._threads) < min(self._busy, self._most):
+                thread = threading.Thread(target=self._serve, name="copy", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._orders.put(order)
+
+    def _serve(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                results: list[Result] | BaseException = [fetch(piece) for piece in order]
+            except BaseException as bug:  # noqa: BLE001 - handed on to whoever can raise it
+                results = bug
+            with self._counting:
+                self._busy -= 1
+            self._deliver(results)
+
+    def close(self) -> None:
+        """Forget orders that nobody began; wait for the others."""
+        while not self._orders.empty():
+            self._orders.get()
+        for _ in self._threads:
+            self._orders.put(None)
+        for thread in self._threads:
+            thread.join()

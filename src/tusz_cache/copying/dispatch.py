@@ -1,0 +1,128 @@
+"""Dispatch: which parts are under way, how many may be, and which take too long."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from tusz_cache.copying.lanes import BLOCK, BUFFER, TLS_BUFFER, Fetched, Piece, Result
+from tusz_cache.copying.line import Line, is_small
+from tusz_cache.copying.pool import Pool
+from tusz_cache.copying.rate import Concurrency, Pace, pace
+from tusz_cache.copying.transfer import Transfer
+from tusz_cache.copying.values import CopySettings
+
+
+@dataclass(slots=True)
+class Flight:
+    """A piece under way."""
+
+    piece: Piece
+    transfer: Transfer
+    began: float  # seconds
+    was_cut: bool = False  # it took too long, so its connection was cut: to be asked for again, at no charge
+
+    @property
+    def index(self) -> int:
+        """Number of the part within its file."""
+        return self.piece.start // self.transfer.part_size
+
+
+class Dispatch:
+    """Hands orders to the workers. Owned by the engine's thread. A context manager."""
+
+    def __init__(
+        self,
+        deliver: Callable[[list[Result] | BaseException], None],
+        settings: CopySettings,
+        *,
+        front_to_back: bool,
+        share: Sequence[int],
+    ) -> None:
+        """deliver: as Pool. front_to_back: as Line. share: as Pool."""
+        self.line = Line(front_to_back=front_to_back)
+        self.rate = Concurrency(settings.workers, settings.start)
+        self._settings, self._front_to_back = settings, front_to_back
+        self._pool = Pool(deliver, settings.workers, settings.processes, share=share)
+        self._tickets = itertools.count()
+        self._flying: dict[int, Flight] = {}
+        self._orders = 0  # under way
+        self._pace = Pace()
+        self._block = BLOCK if front_to_back else (TLS_BUFFER if settings.processes else BUFFER)
+
+    def __enter__(self) -> Self:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._flying
+
+    @property
+    def at_once(self) -> int:
+        """Orders that may be under way now."""
+        return int(self.rate.limit)
+
+    def issue(self, now: float) -> None:
+        """Hand out orders, as many as may be under way at time `now` (seconds)."""
+        self.line.wake(now)
+        while self._orders < self.at_once and (order := self.line.pop()):
+            self._orders += 1
+            self._pool.submit([self._piece(transfer, index, now) for transfer, index in order])
+        if self._orders < self.at_once:
+            self.rate.starved()
+
+    def _piece(self, transfer: Transfer, index: int, now: float) -> Piece:
+        assert transfer.fetch is not None
+        settings = self._settings
+        at_once, parts = (self.at_once, self._orders + self.line.parts) if settings.bwlimit else (1, 1)
+        piece = Piece(
+            ticket=next(self._tickets),
+            entry=transfer.entry,
+            fetch=transfer.fetch,
+            partial=transfer.partial,
+            start=index * transfer.part_size,
+            length=transfer.lengths[index],
+            algorithm=transfer.algorithm,
+            create=transfer.is_single,
+            preallocate=not self._front_to_back,
+            stall=settings.stall_timeout,
+            pace=pace(settings.bwlimit, at_once, parts),
+            block=self._block,
+        )
+        transfer.in_flight += 1
+        self._flying[piece.ticket] = Flight(piece, transfer, now)
+        return piece
+
+    def take(self, results: Sequence[Result], now: float) -> Iterator[tuple[Flight, Result]]:
+        """Yield every result of an order with what it is a result of."""
+        self._orders -= 1
+        for result in results:
+            flight = self._flying.pop(result.ticket)
+            flight.transfer.in_flight -= 1
+            if isinstance(result, Fetched):
+                self.rate.succeeded(result.received, now)
+                if not is_small(flight.piece.length):
+                    self._pace.took(now - flight.began)
+            yield flight, result
+
+    def cut_stragglers(self, now: float) -> None:
+        """When no part waits any more: cut those under way that take far longer than others did.
+
+        They are asked for again, over another connection. Not raced against a second request, as one would within
+        memory: two writers of one file must never be alive together (docs/decisions/0006-stragglers.md).
+        """
+        if self.line or self._settings.bwlimit or (patience := self._pace.patience()) is None:
+            return
+        for ticket, flight in self._flying.items():
+            if now - flight.began > patience and not flight.was_cut and flight.index not in flight.transfer.cut:
+                flight.was_cut = True
+                flight.transfer.cut.add(flight.index)
+                self._pool.cut(ticket)
