@@ -24,7 +24,7 @@ daemon off; pid {work}/pid; error_log {work}/error.log error; worker_processes {
 events {{ worker_connections 1024; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 10000000; keepalive_timeout 300s; etag on;
-  open_file_cache max=50000 inactive=600s; open_file_cache_valid 600s; types {{ }} default_type binary/octet-stream;
+  types {{ }} default_type binary/octet-stream;
   client_body_temp_path {work}/a; proxy_temp_path {work}/b; fastcgi_temp_path {work}/c; uwsgi_temp_path {work}/d;
   scgi_temp_path {work}/e; map_hash_max_size 262144; map_hash_bucket_size 256;
   map $uri $object_crc {{ include {work}/crc.map; }}

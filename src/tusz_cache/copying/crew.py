@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from tusz_cache.copying.lanes import Piece, Result, fetch
+from tusz_cache.copying.lanes import Piece, Result, fetch_all
 
 
 class Crew:
@@ -31,7 +31,7 @@ class Crew:
     def _serve(self) -> None:
         while (order := self._orders.get()) is not None:
             try:
-                results: list[Result] | BaseException = [fetch(piece) for piece in order]
+                results: list[Result] | BaseException = fetch_all(order)
             except BaseException as bug:  # noqa: BLE001 - handed on to whoever can raise it
                 results = bug
             with self._counting:

@@ -16,7 +16,7 @@ from typing import Any
 from tusz_cache.copying.committer import Committed, Committer
 from tusz_cache.copying.dispatch import Dispatch, Flight
 from tusz_cache.copying.journal import Journal, OpenFile
-from tusz_cache.copying.lanes import Failed, Fetched
+from tusz_cache.copying.lanes import Failed, Fetched, Skipped
 from tusz_cache.copying.line import BATCH, is_small
 from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
 from tusz_cache.copying.rate import OUTAGE, Weather, backoff
@@ -177,10 +177,13 @@ class Engine:
         match message:
             case list():
                 for flight, result in self._dispatch.take(message, time.monotonic()):
-                    if isinstance(result, Fetched):
-                        self._fetched(flight, result)
-                    else:
-                        self._missed(flight, result)
+                    match result:
+                        case Fetched():
+                            self._fetched(flight, result)
+                        case Failed():
+                            self._missed(flight, result)
+                        case Skipped():
+                            self._again(flight)
             case Answers():
                 self._asked -= 1
                 for answer in message.answers:
@@ -271,6 +274,12 @@ class Engine:
         transfer.start_over()
         self._begin(transfer)  # recorded anew: what was claimed of it no longer holds
 
+    def _again(self, flight: Flight) -> None:
+        """Let a part stand in front of the line once more, at no charge."""
+        if not flight.transfer.failed:
+            flight.transfer.todo.appendleft(flight.index)
+            self._line.rejoin(flight.transfer)
+
     def _missed(self, flight: Flight, result: Failed) -> None:
         error, transfer, index = result.error, flight.transfer, flight.index
         self.outcome.refetched += result.received
@@ -280,8 +289,7 @@ class Engine:
             return
         self.outcome.retries += 1
         if flight.was_cut:
-            transfer.todo.appendleft(index)
-            self._line.rejoin(transfer)
+            self._again(flight)
             return
         if isinstance(error, Forbidden):
             self._refused(flight, error)

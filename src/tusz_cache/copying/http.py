@@ -27,7 +27,46 @@ _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed"}
 _AGAIN = "run the same command again: finished parts are kept"
 
+_MOST_HEADERS = 100
+_LONGEST_LINE = 65536  # bytes
+
 _thread = threading.local()
+
+
+class _Response(http.client.HTTPResponse):
+    """Reads its header lines without the e-mail parser, which takes longer than fetching a small file does."""
+
+    def begin(self) -> None:
+        """Read status and headers. Raises http.client.HTTPException."""
+        status = 100
+        while status == 100:  # "continue", which we never asked for
+            version, status, reason = self._read_status()  # type: ignore[attr-defined] # not in the stubs
+            headers = self._read_headers()
+        self.version = 10 if version == "HTTP/1.0" else 11
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.headers = self.msg = headers
+        self.chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        announced = headers.get("Content-Length", "")
+        self.length = int(announced) if announced.isdecimal() and not self.chunked else None
+        if status in {204, 304}:
+            self.length = 0
+        self.will_close = self._check_close() or (not self.chunked and self.length is None)  # type: ignore[attr-defined]
+
+    def _read_headers(self) -> http.client.HTTPMessage:
+        headers = http.client.HTTPMessage()
+        for _ in range(_MOST_HEADERS):
+            line = self.fp.readline(_LONGEST_LINE + 1)
+            if len(line) > _LONGEST_LINE:
+                raise http.client.LineTooLong("header line")
+            if line in {b"\r\n", b"\n"}:
+                return headers
+            name, colon, value = line.decode("iso-8859-1").partition(":")
+            if not colon or not name.strip():
+                raise http.client.HTTPException("an answer with broken headers")
+            headers.set_raw(name, value.strip())
+        raise http.client.HTTPException(f"an answer with more than {_MOST_HEADERS} headers")
 
 
 @dataclass(slots=True)
@@ -209,6 +248,7 @@ def _connection(scheme: str, netloc: str, fetch: HttpFetch, stall: float) -> tup
             connection.set_tunnel(netloc)
     else:
         connection = http.client.HTTPConnection(host, timeout=stall)
+    connection.response_class = _Response
     held[scheme, netloc] = connection
     return connection, True
 

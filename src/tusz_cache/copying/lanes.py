@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -70,10 +70,26 @@ class Failed:
     received: int = 0  # bytes, in vain
 
 
-Result = Fetched | Failed
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A piece that was not begun, because one before it in the same order did not come."""
+
+    ticket: int
 
 
-def fetch(piece: Piece) -> Result:
+Result = Fetched | Failed | Skipped
+
+
+def fetch_all(order: Sequence[Piece]) -> list[Result]:
+    """Carry out the pieces of `order` one after the other, up to the first that fails: the next might wait as long."""
+    results: list[Result] = []
+    for piece in order:
+        failed = bool(results) and not isinstance(results[-1], Fetched)
+        results.append(Skipped(piece.ticket) if failed else fetch(piece))
+    return results
+
+
+def fetch(piece: Piece) -> Fetched | Failed:
     """Carry out `piece`. Every deliberate error comes back as a value; others are bugs and propagate."""
     received = [0]
     try:
