@@ -46,6 +46,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "stores.generic",
         "stores.http",
         "stores.local",
+        "stores.listing",
         "stores.s3",
         "stores.opening",
         "stores",

@@ -8,9 +8,10 @@ from typing import Any
 
 from tusz_cache.checksum import expectation, uniform_parts
 from tusz_cache.entry import Entry
-from tusz_cache.errors import ListingBroken, NoSuchSource, SourceChanged
+from tusz_cache.errors import NoSuchSource, SourceChanged
 from tusz_cache.stores.base import Access, Facts, HttpFetch
 from tusz_cache.stores.foreign import translated
+from tusz_cache.stores.listing import listed, take_rows
 
 REFRESH_EVERY = 2.0  # seconds
 SIGNED_FOR = 3600  # seconds; fsspec's default of 100 is shorter than one slow part
@@ -27,7 +28,7 @@ def s3_options(access: Access) -> dict[str, Any]:
     return options | {name: value for name, value in named.items() if value}
 
 
-Signer = Callable[[Any, str, str], str]  # (filesystem, bucket, key) -> URL
+Call = Callable[..., Any]  # (coroutine function, filesystem, ...) -> what it returns, run on the filesystem's loop
 
 
 async def presign(filesystem: Any, bucket: str, key: str) -> str:
@@ -39,13 +40,20 @@ async def presign(filesystem: Any, bucket: str, key: str) -> str:
     return url
 
 
+async def read_rows_ourselves(filesystem: Any, bucket: str) -> None:
+    """Have the filesystem's client leave the rows of listings to `take_rows`."""
+    await filesystem.set_session()
+    client = await filesystem.get_s3(bucket)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", take_rows, unique_id="tusz_cache")
+
+
 class S3Source:
     """Objects below s3://bucket/prefix, or the one object of that name."""
 
-    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], sign: Signer) -> None:
+    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], call: Call) -> None:
         self.url = url
         self._fs = filesystem
-        self._reopen, self._sign = reopen, sign
+        self._reopen, self._call = reopen, call
         self._bucket, _, prefix = path.partition("/")
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._single: str | None = None  # the key, if the source turned out to be one object
@@ -54,31 +62,21 @@ class S3Source:
         self._cafile, self._verify = _certificates(filesystem)
 
     def entries(self) -> Iterator[Entry]:
-        """See Source. Pages of 1000, never cached."""
+        """See Source. Pages of 1000, several folders at once, never cached."""
+        with translated(self.url):
+            self._call(read_rows_ourselves, self._fs, self._bucket)
         empty = True
-        for row in self._rows():
+        for row in listed(self._page, self._prefix):
             empty = False
-            yield Entry(row["Key"].removeprefix(self._prefix), int(row["Size"]), row["ETag"].strip('"'))
+            etag = row.get("ETag")
+            yield Entry(row["Key"].removeprefix(self._prefix), int(row["Size"]), etag.strip('"') if etag else None)
         if empty and self._prefix:
             yield from self._as_single()
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        token: dict[str, str] = {}
-        while True:
-            with translated(self.url):
-                page = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, **token)
-            rows = page.get("Contents", [])
-            if page.get("KeyCount", len(rows)) != len(rows):
-                raise ListingBroken(f"a page of {self.url} lacks keys that it counts", hint="run again")
-            yield from rows
-            if not page.get("IsTruncated"):
-                return
-            following = page.get("NextContinuationToken")
-            if not following or following == token.get("ContinuationToken"):
-                raise ListingBroken(
-                    f"the listing of {self.url} ends in the middle", hint="run again; nothing was concluded from it"
-                )
-            token = {"ContinuationToken": following}
+    def _page(self, **parameters: str | int) -> dict[str, Any]:
+        with translated(self.url):
+            answer: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **parameters)
+        return answer
 
     def _as_single(self) -> Iterator[Entry]:
         key = self._prefix.rstrip("/")
@@ -126,7 +124,7 @@ class S3Source:
     def fetch(self, entry: Entry) -> HttpFetch:
         """See Source. A URL signed for an hour."""
         with translated(self.url):
-            url = self._sign(self._fs, self._bucket, self._key(entry))
+            url: str = self._call(presign, self._fs, self._bucket, self._key(entry))
         return HttpFetch(url, _CHECKSUMS, is_s3=True, cafile=self._cafile, verify=self._verify)
 
     def crosses_processes(self) -> bool:
