@@ -9,6 +9,7 @@ import bisect
 import os
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,8 +27,9 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, latency: float) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.latency = latency  # seconds before each answer
         self.keys: list[str] = []
         self.rows: list[str] = []
         for entry in entries(count):
@@ -69,6 +71,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a listing."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        time.sleep(self.server.latency)
         body = self.server.page(asked)
         self.send_response(200)
         self.send_header("Content-Type", "application/xml")
@@ -84,7 +87,9 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=100_000)
-    server = Server(parser.parse_args().keys)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    options = parser.parse_args()
+    server = Server(options.keys, options.latency)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()

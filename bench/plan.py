@@ -136,9 +136,9 @@ def report_planning(count: int, runs: int, folder: Path) -> None:
     print(f"| **peak MB** (goal: below {GOAL_MB}) | {spread([sample['MB'] for sample in samples], 0)} |\n")
 
 
-def report_http(count: int, runs: int, tools: Path | None) -> None:
+def report_http(count: int, latency: float, runs: int, tools: Path | None) -> None:
     """Measure and print listings over HTTP, in turns."""
-    server = [sys.executable, "-m", "bench.lister", "--keys", str(count)]
+    server = [sys.executable, "-m", "bench.lister", "--keys", str(count), "--latency", str(latency)]
     with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -150,7 +150,10 @@ def report_http(count: int, runs: int, tools: Path | None) -> None:
                 if command is not None:
                     samples[name].append(measure(command))
         process.communicate()
-    print(f"{count} keys over HTTP on this machine, whole commands in turns, {runs} runs: median (least-most)\n")
+    print(
+        f"{count} keys over HTTP on this machine, {latency * 1000:.0f} ms before each answer, whole commands in turns,"
+    )
+    print(f"{runs} runs: median (least-most)\n")
     print("| arm | s | CPU s | peak MB |\n|---|---|---|---|")
     for name, taken in samples.items():
         if not taken:
@@ -168,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--http-keys", type=int, default=100_000, help="0: nothing over HTTP")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer over HTTP")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--tools", type=Path, help="where to look first for rclone, s5cmd and aws")
     parser.add_argument("--workspace", type=Path, default=Path("/dev/shm"), help="where the manifest is saved")
@@ -186,7 +190,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.workspace) as folder:
         report_planning(options.keys, options.runs, Path(folder))
     if options.http_keys:
-        report_http(options.http_keys, options.runs, options.tools)
+        report_http(options.http_keys, options.latency, options.runs, options.tools)
 
 
 if __name__ == "__main__":

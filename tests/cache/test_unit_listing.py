@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.errors import AccessDenied, ListingBroken
-from tusz_cache.stores.listing import AT_ONCE, listed
+from tusz_cache.stores.listing import AT_ONCE, listed, take_rows
 
 SEGMENTS = ("a", "b", "b-", "ä", "")
 KEYS = st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=3).map("/".join).map("p/".__add__)
@@ -170,3 +170,44 @@ def test_only_a_few_pages_are_ahead_of_the_reader():
     rows.close()
 
     assert len(server.asked) <= 3 + 2 * AT_ONCE
+
+
+# what is taken out of an answer before botocore reads it
+
+SPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+ROW = "<Contents><Key>{}</Key><LastModified>never</LastModified><ETag>&quot;e&quot;</ETag><Size>7</Size></Contents>"
+
+
+def answer_of(space: str, rows: str) -> dict[str, Any]:
+    text = f"<ListBucketResult{space}><IsTruncated>true</IsTruncated>{rows}<Name>b</Name></ListBucketResult>"
+    return {"status_code": 200, "body": text.encode()}
+
+
+@pytest.mark.parametrize("space", [SPACE, ""])
+def test_rows_are_taken_out_and_the_rest_stays(space: str):
+    """The rows come as botocore would give them, without dates; everything else is left for botocore to read."""
+    answer, taken = answer_of(space, ROW.format("a&amp;%20\u00e4") + ROW.format("b")), {}
+    take_rows(answer, taken)
+
+    assert [{"Key": key, "Size": "7", "ETag": '"e"'} for key in ("a&%20\u00e4", "b")] == taken["Contents"]
+    assert b"Contents" not in answer["body"]
+    assert [b"true" in answer["body"], b"b</" in answer["body"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status_code": 503, "body": answer_of(SPACE, ROW)["body"]},
+        {"status_code": 200, "body": answer_of(SPACE, ROW)["body"][:-9]},
+        {"status_code": 200, "body": b""},
+        {"status_code": 200, "body": b"<Error><Code>SlowDown</Code></Error>"},
+        answer_of(SPACE, "<Contents><Key>a</Key></Contents>"),
+        answer_of(SPACE, ""),
+    ],
+)
+def test_what_is_no_listing_is_left_as_it_is(answer: dict[str, Any]):
+    """Errors, torn answers and rows that lack something are botocore's to judge."""
+    before, taken = dict(answer), {}
+    take_rows(answer, taken)
+
+    assert (before, {}) == (answer, taken)

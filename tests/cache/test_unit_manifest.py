@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tusz_cache.checksum import encode_crc
-from tusz_cache.entry import LEVELS, Entry, Proof
+from tusz_cache.entry import LEVELS, Entry, Proof, check_key
 from tusz_cache.errors import Damaged, ListingBroken, UnsafeKey
 from tusz_cache.keys import check_keys
 from tusz_cache.manifest import Draft, Manifest, SplitCount
@@ -333,6 +333,21 @@ def test_accepted_keys_are_distinct_paths_below_the_root(keys: list[str]):
     assert len(keys) == len(paths)
     assert not any(part in {"", ".", ".."} or "\0" in part for path in paths for part in path)
     assert not any(path[:cut] in paths for path in paths for cut in range(1, len(path)))
+
+
+@given(
+    st.text("ab./\0\ud800\U0001f9e0", max_size=6) | st.sampled_from("aä\U0001f9e0").map(lambda char: f"d/{char * 64}")
+)
+def test_a_quick_look_at_a_key_is_as_strict_as_a_close_one(key: str):
+    """A listing of one key is refused exactly if the key is."""
+    outcomes = []
+    for check in (lambda: check_key(key), lambda: check_keys(Manifest.of([Entry(key, 1, "e")]))):
+        try:
+            outcomes.append(check())
+        except UnsafeKey as error:
+            outcomes.append(str(error))
+
+    assert outcomes[0] == outcomes[1]
 
 
 def test_a_hundred_thousand_entries_are_no_burden():
