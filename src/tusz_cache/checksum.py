@@ -6,6 +6,7 @@ of arrival. The arithmetic is awscrt's, which takes any buffer and releases the 
 """
 
 import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,12 +79,12 @@ def combine_crc64nvme(parts: Iterable[tuple[int, int]]) -> int:
 
 def encode_crc(crc: int) -> str:
     """Return a CRC64NVME as S3 writes it: base64 of eight big-endian bytes."""
-    return base64.b64encode(crc.to_bytes(8, "big")).decode()
+    return binascii.b2a_base64(crc.to_bytes(8, "big"), newline=False).decode()
 
 
 def decode_crc(text: str) -> int:
     """Inverse of `encode_crc`. Raises ValueError."""
-    raw = base64.b64decode(text, validate=True)
+    raw = binascii.a2b_base64(text, strict_mode=True)
     if len(raw) != 8:
         raise ValueError(f"{text!r} is no CRC64NVME")
     return int.from_bytes(raw, "big")

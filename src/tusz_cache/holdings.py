@@ -1,13 +1,16 @@
 """Holdings: what a target holds, as its records tell and its files confirm. Reads only."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Replay
-from tusz_cache.entry import META, Entry
+from tusz_cache.entry import META
 from tusz_cache.errors import Damaged, TargetError
-from tusz_cache.manifest import Manifest, from_bytes
+from tusz_cache.manifest import Draft, Manifest
+from tusz_cache.manifest_file import digest, from_lines
 from tusz_cache.seal import Seal
 from tusz_cache.seal import from_bytes as seal_from_bytes
 from tusz_cache.stores import walk
@@ -22,12 +25,10 @@ class Holdings:
     """A target's state."""
 
     is_ours: bool = False  # our directory is there
-    files: Manifest = field(
-        default_factory=lambda: Manifest({})
-    )  # as they lie there; proof only where nothing touched them
+    files: Manifest = field(default_factory=Manifest)  # as they lie there; proof only where nothing touched them
     ours: frozenset[str] = frozenset()  # keys that this tool wrote
     replay: Replay = field(default_factory=Replay)
-    manifest_bytes: bytes | None = None
+    manifest_sha256: str | None = None  # of the manifest's file, whether or not it can be read; None: there is none
     seal: Seal | None = None
     damaged: tuple[str, ...] = ()  # keys whose bytes were found to be wrong (--reverify)
     troubles: tuple[str, ...] = ()  # records that could not be read: the files are checked instead
@@ -35,7 +36,7 @@ class Holdings:
     @property
     def is_fresh(self) -> bool:
         """Whether no run has left anything."""
-        return self.seal is None and self.manifest_bytes is None and not self.replay.good_bytes
+        return self.seal is None and self.manifest_sha256 is None and not self.replay.good_bytes
 
 
 def look(root: Path) -> Holdings:
@@ -44,45 +45,57 @@ def look(root: Path) -> Holdings:
         return Holdings()
     meta = root / META
     troubles: list[str] = []
-    records: dict[str, Entry] = {}
     try:
-        replay = journal.replay(_read(meta / journal.NAME) or b"")
-        manifest_bytes = _read(meta / MANIFEST)
-        for path, data in ((meta / LEFTOVERS, _read(meta / LEFTOVERS)), (meta / MANIFEST, manifest_bytes)):
-            try:
-                records |= from_bytes(data or b"", path=str(path)).files
-            except Damaged as error:
-                troubles.append(str(error))
-        for key in replay.gone | replay.doubted:
-            records.pop(key, None)
-        records |= replay.done
-        files = Manifest.of(
-            _as_it_lies(key, stat.st_size, stat.st_mtime_ns, records.get(key)) for key, stat in walk(root)
-        )
+        with _opened(meta / journal.NAME) as file:
+            replay = journal.replay(file)
+        leftovers, _ = _manifest(meta / LEFTOVERS, troubles)
+        manifest, manifest_sha256 = _manifest(meta / MANIFEST, troubles)
+        older = Manifest.merged(leftovers, manifest).without(replay.gone | replay.doubted)
+        records = Manifest.merged(older, replay.done)
+        files = _as_they_lie(root, records)
         seal = _seal(meta / SEAL, troubles)
     except OSError as error:
         raise TargetError(
             f"cannot read {error.filename or root}: {error.strerror}", hint="check its permissions and its disk"
         ) from error
-    ours = frozenset(records) | replay.started
-    return Holdings(meta.is_dir(), files, ours, replay, manifest_bytes, seal, tuple(troubles))
+    ours = frozenset(records.keys) | replay.started
+    return Holdings(meta.is_dir(), files, ours, replay, manifest_sha256, seal, tuple(troubles))
 
 
-def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb") if path.exists() else io.BytesIO()
+
+
+def _manifest(path: Path, troubles: list[str]) -> tuple[Manifest, str | None]:
+    """Return a manifest, empty if it cannot be read, and the digest of its file, if there is one."""
+    if not path.exists():
+        return Manifest(), None
+    with path.open("rb") as file:
+        sha256 = digest(file)
+        file.seek(0)
+        try:
+            return from_lines(file, path=str(path)), sha256
+        except Damaged as error:
+            troubles.append(str(error))
+            return Manifest(), sha256
 
 
 def _seal(path: Path, troubles: list[str]) -> Seal | None:
-    data = _read(path)
     try:
-        return None if data is None else seal_from_bytes(data, path=str(path))
+        return seal_from_bytes(path.read_bytes(), path=str(path)) if path.exists() else None
     except Damaged as error:
         troubles.append(str(error))
         return None
 
 
-def _as_it_lies(key: str, size: int, mtime_ns: int, record: Entry | None) -> Entry:
-    """Return the record if the file is as it was when the record was made, else the bare file."""
-    if record is not None and record.proof is not None and (record.size, record.proof.mtime_ns) == (size, mtime_ns):
-        return record
-    return Entry(key, size, None)
+def _as_they_lie(root: Path, records: Manifest) -> Manifest:
+    """Return the records of files that are as they were when recorded, and bare entries of all other files."""
+    intact = bytearray(len(records))
+    others = Draft()
+    for key, stat in walk(root):
+        row = records.row(key)
+        if row is not None and (records.sizes[row], records.mtimes[row]) == (stat.st_size, stat.st_mtime_ns):
+            intact[row] = 1
+        else:
+            others.append(key, stat.st_size, None)
+    return Manifest.merged(records.select([row for row, is_intact in enumerate(intact) if is_intact]), others.latest())

@@ -1,17 +1,25 @@
 """Deciding what to do: filters, diff, limits. Pure: no clock, no disk, no network."""
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tusz_cache.entry import Entry, parents
+import orjson
+
+from tusz_cache.entry import parents
 from tusz_cache.errors import DeleteLimit, EmptyListing, ForeignTarget, UsageError
-from tusz_cache.manifest import Manifest, SplitCount, count_splits
+from tusz_cache.keys import folders
+from tusz_cache.manifest import BARE, Manifest, SplitCount
 from tusz_cache.units import format_bytes
+
+_AT_ONCE = 4096  # rows that are hashed together; part of what a plan's name is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,14 @@ class Filters:
         included = not self.include or any(fnmatchcase(key, glob) for glob in self.include)
         return included and not any(fnmatchcase(key, glob) for glob in self.exclude)
 
+    def within(self, manifest: Manifest) -> Manifest:
+        """Return the entries of `manifest` that take part."""
+        return manifest.where(self.admit) if self.include or self.exclude else manifest
+
+    def beyond(self, manifest: Manifest) -> Manifest:
+        """Return the entries of `manifest` that take no part."""
+        return manifest.where(lambda key: not self.admit(key)) if self.include or self.exclude else Manifest()
+
     def as_dict(self) -> dict[str, list[str]]:
         """Return the seal's form: empty when everything takes part."""
         named = {"include": list(self.include), "exclude": list(self.exclude)}
@@ -34,14 +50,16 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What makes the target equal the source. Every tuple is in the order of the manifest."""
+    """What makes the target equal the source. The manifests are parts of those that were compared."""
 
-    copy: tuple[Entry, ...] = ()  # absent from the target, or of another size
-    check: tuple[
-        Entry, ...
-    ] = ()  # a file of that size lies there: adopt it if the source's checksum says so, else copy
-    unchanged: tuple[Entry, ...] = ()  # as the target holds them, with proof
-    delete: tuple[Entry, ...] = ()  # written by us, no longer in the source; only deleted on request
+    copy: Manifest = field(default_factory=Manifest)  # absent from the target, or of another size
+    # a file of that size lies there: adopt it if the source's checksum says so, else copy
+    check: Manifest = field(default_factory=Manifest)
+    unchanged: Manifest = field(default_factory=Manifest)  # as the target holds them, with proof
+    # written by us, no longer in the source; only deleted on request
+    delete: Manifest = field(default_factory=Manifest)
+    # beyond the filters' reach, of the version that the source lists: sealed with the rest
+    outside: Manifest = field(default_factory=Manifest)
     foreign: tuple[str, ...] = ()  # in the target, never written by us, not in the source
     overwrites: tuple[str, ...] = ()  # never written by us, in the way of a copy
     conflicts: tuple[str, ...] = ()  # in the target: a file where a folder must be, or the other way round
@@ -52,16 +70,16 @@ class Plan:
     @property
     def bytes_to_copy(self) -> int:
         """Bytes of `copy`; `check` may add to it."""
-        return sum(entry.size for entry in self.copy)
+        return self.copy.bytes
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to copy and nothing to check."""
-        return not self.copy and not self.check
+        return not len(self.copy) and not len(self.check)
 
     def splits(self) -> dict[str, SplitCount]:
         """Return counts of what is to be copied, by split."""
-        return count_splits(self.copy)
+        return self.copy.splits()
 
     def as_dict(self, *, delete: bool) -> dict[str, Any]:
         """Return the form that `--dry-run --json` prints. delete: whether deletion was asked for."""
@@ -75,25 +93,25 @@ class Plan:
                 "leftover": 0 if delete else len(self.delete),
                 "foreign": len(self.foreign),
             },
-            "bytes": {"copy": self.bytes_to_copy, "check": sum(entry.size for entry in self.check)},
+            "bytes": {"copy": self.bytes_to_copy, "check": self.check.bytes},
             "splits": {
                 name: {"files": count.files, "npz": count.npz, "bytes": count.bytes}
                 for name, count in self.splits().items()
             },
-            "copy": [entry.key for entry in self.copy],
-            "check": [entry.key for entry in self.check],
-            "delete": [entry.key for entry in self.delete] if delete else [],
+            "copy": self.copy.keys,
+            "check": self.check.keys,
+            "delete": self.delete.keys if delete else [],
         }
 
     def as_text(self, *, delete: bool, shown: int = 10) -> str:
         """Return the plan for a person, naming the first `shown` keys of each kind."""
-        kinds: list[tuple[str, tuple[Entry, ...]]] = [("copy", self.copy), ("check, then keep or copy", self.check)]
+        kinds = [("copy", self.copy), ("check, then keep or copy", self.check)]
         kinds.append(("delete" if delete else "leave (--delete would remove)", self.delete))
         lines = [f"plan {self.plan_id}: {len(self.unchanged)} files unchanged"]
         for title, entries in kinds:
-            if entries:
-                lines.append(f"{title}: {len(entries)} files, {format_bytes(sum(entry.size for entry in entries))}")
-                lines += [f"  {entry.key}  {format_bytes(entry.size)}" for entry in entries[:shown]]
+            if len(entries):
+                lines.append(f"{title}: {len(entries)} files, {format_bytes(entries.bytes)}")
+                lines += [f"  {e.key}  {format_bytes(e.size)}" for e in itertools.islice(entries, shown)]
                 lines += [f"  … and {len(entries) - shown} more"] if len(entries) > shown else []
         for name, count in self.splits().items():
             lines.append(f"{name}: {count.files} files to copy ({count.npz} npz, {format_bytes(count.bytes)})")
@@ -106,7 +124,7 @@ def diff(
     source: Manifest,
     target: Manifest,
     *,
-    ours: frozenset[str] | None = None,
+    ours: AbstractSet[str] | None = None,
     filters: Filters | None = None,
     seed: str = "",
 ) -> Plan:
@@ -117,46 +135,73 @@ def diff(
     seed: what else the plan's identity depends on (part size).
     """
     wanted = filters or Filters()
-    copy: list[Entry] = []
-    check: list[Entry] = []
-    unchanged: list[Entry] = []
-    overwrites: list[str] = []
-    in_scope = [entry for entry in source if wanted.admit(entry.key)]
-    for entry in in_scope:
-        here = target.files.get(entry.key)
-        if here is not None and here.size == entry.size:
-            same = here.proof is not None and entry.etag is not None and here.etag == entry.etag
-            (unchanged if same else check).append(here if same else entry)
-        else:
-            copy.append(entry)
-            if here is not None and ours is not None and entry.key not in ours:
-                overwrites.append(entry.key)
-    extra = [entry for entry in target if entry.key not in source.files and wanted.admit(entry.key)]
+    in_scope = wanted.within(source)
+    rows = _compare(in_scope, target)
+    extra = wanted.within(target.select(rows.extra))
+    check = in_scope.select(rows.check)
+    strangers = frozenset() if ours is None else frozenset(key for key in target.keys if key not in ours)
     return Plan(
-        copy=tuple(copy),
-        check=tuple(check),
-        unchanged=tuple(unchanged),
-        delete=tuple(entry for entry in extra if ours is None or entry.key in ours),
-        foreign=tuple(entry.key for entry in extra if ours is not None and entry.key not in ours),
-        overwrites=tuple(overwrites),
+        copy=in_scope.select(rows.copy),
+        check=check,
+        unchanged=target.select(rows.unchanged),
+        delete=extra.without(strangers),
+        outside=target.select(_compare(wanted.beyond(source), target).unchanged),
+        foreign=tuple(key for key in extra.keys if key in strangers),
+        overwrites=tuple(key for row in rows.resized if (key := in_scope.keys[row]) in strangers),
         conflicts=_conflicts(in_scope, target),
-        guests=frozenset() if ours is None else frozenset(entry.key for entry in check) - ours,
-        held=len(target) if ours is None else len(ours & target.files.keys()),
+        guests=frozenset(key for key in check.keys if key in strangers),
+        held=len(target) - len(strangers),
         plan_id=plan_id(in_scope, wanted, seed),
     )
 
 
-def _conflicts(wanted: Iterable[Entry], target: Iterable[Entry]) -> tuple[str, ...]:
-    files = {entry.key for entry in wanted}
-    folders = {folder for key in files for folder in parents(key)}
-    return tuple(entry.key for entry in target if entry.key in folders or not files.isdisjoint(parents(entry.key)))
+def _rows() -> "array[int]":
+    return array("q")
 
 
-def plan_id(entries: Iterable[Entry], filters: Filters, seed: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which rows of source and target belong where."""
+
+    copy: "array[int]" = field(default_factory=_rows)  # of the source
+    resized: "array[int]" = field(default_factory=_rows)  # of `copy`, those that have a file of another size
+    check: "array[int]" = field(default_factory=_rows)  # of the source
+    unchanged: "array[int]" = field(default_factory=_rows)  # of the target
+    extra: "array[int]" = field(default_factory=_rows)  # of the target, not in the source
+
+
+def _compare(source: Manifest, target: Manifest) -> _Rows:
+    rows = _Rows()
+    met = bytearray(len(target))
+    for row, there in enumerate(source.rows_in(target)):
+        if there < 0:
+            rows.copy.append(row)
+            continue
+        met[there] = 1
+        etag = source.etags[row]
+        if source.sizes[row] != target.sizes[there]:
+            rows.copy.append(row)
+            rows.resized.append(row)
+        elif target.levels[there] != BARE and etag is not None and etag == target.etags[there]:
+            rows.unchanged.append(there)
+        else:
+            rows.check.append(row)
+    rows.extra.extend(row for row, was_met in enumerate(met) if not was_met)
+    return rows
+
+
+def _conflicts(wanted: Manifest, target: Manifest) -> tuple[str, ...]:
+    needed = folders(wanted.keys)
+    taken = {folder for folder in folders(target.keys) if folder in wanted}  # where a file must be
+    return tuple(key for key in target.keys if key in needed or (taken and not taken.isdisjoint(parents(key))))
+
+
+def plan_id(entries: Manifest, filters: Filters, seed: str = "") -> str:
     """Return 16 hex digits that name what a run makes of the target: rows, filters and `seed`."""
     whole = hashlib.sha256(json.dumps([seed, filters.as_dict()]).encode())
-    for entry in entries:
-        whole.update(json.dumps([entry.key, entry.size, entry.etag]).encode() + b"\n")
+    for start in range(0, len(entries), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        whole.update(orjson.dumps([entries.keys[some], entries.sizes[some].tolist(), entries.etags[some]]))
     return whole.hexdigest()[:16]
 
 
@@ -211,7 +256,9 @@ def check_limits(
             f"{plan.conflicts[0]!r} in the target is in the way: a file where a folder must be, or vice versa",
             hint="move it away, or choose an empty directory",
         )
-    strangers = plan.overwrites or ((plan.foreign or tuple(e.key for e in plan.check)) if not target_is_ours else ())
+    strangers: Sequence[str] = plan.overwrites
+    if not strangers and not target_is_ours:
+        strangers = plan.foreign or plan.check.keys
     if strangers and not adopt:
         raise ForeignTarget(
             f"the target holds {len(strangers)} files that this tool never wrote, e.g. {strangers[0]!r}",

@@ -12,7 +12,8 @@ from tusz_cache.copying.transfer import partial_name
 from tusz_cache.entry import Entry, is_directory_marker, is_ours
 from tusz_cache.errors import ListingBroken, NoSpace, UsageError
 from tusz_cache.holdings import Holdings, look
-from tusz_cache.manifest import Manifest, check_keys
+from tusz_cache.keys import check_keys
+from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Plan, check_limits, diff
 from tusz_cache.progress import Progress
 from tusz_cache.settings import SyncSettings
@@ -68,8 +69,7 @@ def list_source(store: Source, place: Target, settings: SyncSettings, watcher: P
             if attempt + 1 == LISTINGS:
                 raise
             time.sleep(backoff(attempt + 1))
-    admitted = {key: entry for key, entry in listing.manifest.files.items() if settings.filters.admit(key)}
-    check_keys(Manifest(admitted), folds_case=ssd.folds_case(place))
+    check_keys(settings.filters.within(listing.manifest), folds_case=ssd.folds_case(place))
     return listing
 
 
@@ -91,10 +91,9 @@ def _list_once(store: Source, watcher: Progress) -> Listing:
 def make_plan(source: Manifest, holdings: Holdings, settings: SyncSettings) -> Plan:
     """Diff, and check the limits. Raises Refused."""
     plan = diff(source, holdings.files, ours=holdings.ours, filters=settings.filters, seed=str(settings.part_size))
-    in_scope = Manifest({key: entry for key, entry in source.files.items() if settings.filters.admit(key)})
     check_limits(
         plan,
-        in_scope,
+        settings.filters.within(source),
         delete=settings.delete,
         max_delete=settings.max_delete,
         allow_empty=settings.allow_empty,

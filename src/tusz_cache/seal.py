@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tusz_cache.errors import Damaged
-from tusz_cache.manifest import Manifest, SplitCount, digest
+from tusz_cache.manifest import SplitCount
 
 FORMAT = 1
 
@@ -49,19 +49,10 @@ def from_bytes(data: bytes, *, path: str) -> Seal:
         raise Damaged(f"{path} cannot be read: {error}", hint=hint) from error
 
 
-def check_manifest(seal: Seal, manifest_bytes: bytes) -> None:
-    """Raise Damaged unless `seal` was given to exactly this manifest."""
-    if digest(manifest_bytes) != seal.manifest_sha256:
+def check_manifest(seal: Seal, manifest_sha256: str) -> None:
+    """Raise Damaged unless `seal` was given to exactly the manifest of this digest."""
+    if manifest_sha256 != seal.manifest_sha256:
         raise Damaged(
             "the seal does not fit the manifest: one of them was changed after sealing",
             hint="run sync again: it checks the files that lie there and seals them anew",
         )
-
-
-def count_levels(manifest: Manifest) -> dict[str, int]:
-    """Return how many files were verified at each level."""
-    counts: dict[str, int] = {}
-    for entry in manifest:
-        if entry.proof is not None:
-            counts[entry.proof.verified] = counts.get(entry.proof.verified, 0) + 1
-    return counts

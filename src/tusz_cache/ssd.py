@@ -218,12 +218,16 @@ def sync_directories(target: Target, directories: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def write_file(target: Target, path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that readers see all of it or the old file. Raises TargetError, NoSpace."""
+def write_file(target: Target, path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Put `data` at `path` so that readers see all of it or the old file. data: may come in pieces.
+
+    Raises TargetError, NoSpace.
+    """
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.draft")
     with translated(path):
         try:
-            draft.write_bytes(data)
+            with draft.open("wb") as file:
+                file.writelines([data] if isinstance(data, bytes) else data)
             publish(target, [(draft, path)])
         except BaseException:
             draft.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -15,7 +15,8 @@ from tusz_cache.copying.lanes import read_range
 from tusz_cache.entry import META, Entry
 from tusz_cache.errors import BadResponse, CacheError, Damaged, TargetError, UsageError
 from tusz_cache.holdings import MANIFEST, SEAL, Holdings
-from tusz_cache.manifest import Manifest, from_bytes
+from tusz_cache.manifest import BARE, Manifest
+from tusz_cache.manifest_file import digest, from_lines
 from tusz_cache.progress import Progress
 from tusz_cache.report import VerifyReport
 from tusz_cache.seal import Seal, check_manifest
@@ -23,7 +24,8 @@ from tusz_cache.seal import from_bytes as seal_from_bytes
 from tusz_cache.settings import cores
 from tusz_cache.stores import target_path, walk
 
-AT_ONCE = 4096  # files handed to the threads together
+AT_ONCE = 4096  # tasks handed to the threads together
+GLANCES = 256  # files of which one task compares the sizes
 
 VerifyLevel = Literal["quick", "full"]
 
@@ -79,7 +81,7 @@ def verify_cache(
 
 def _unexpected(root: Path, manifest: Manifest) -> tuple[str, ...]:
     try:
-        return tuple(sorted(key for key, _ in walk(root) if key not in manifest.files))
+        return tuple(sorted(key for key, _ in walk(root) if key not in manifest))
     except OSError as error:
         raise TargetError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from error
 
@@ -88,7 +90,11 @@ def read_sealed(root: Path) -> tuple[Seal, Manifest]:
     """Return the seal and manifest of the cache at `root`. Raises Damaged if one is missing or they do not fit."""
     meta = root / META
     try:
-        seal_bytes, manifest_bytes = (meta / SEAL).read_bytes(), (meta / MANIFEST).read_bytes()
+        seal = seal_from_bytes((meta / SEAL).read_bytes(), path=str(meta / SEAL))
+        with (meta / MANIFEST).open("rb") as file:
+            check_manifest(seal, digest(file))
+            file.seek(0)
+            return seal, from_lines(file, path=str(meta / MANIFEST))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Damaged(
             f"no seal at {root}: the cache was never completed, or a run is under way or was interrupted",
@@ -96,27 +102,33 @@ def read_sealed(root: Path) -> tuple[Seal, Manifest]:
         ) from error
     except OSError as error:
         raise TargetError(f"cannot read {meta}: {error.strerror}", hint="check its permissions and its disk") from error
-    seal = seal_from_bytes(seal_bytes, path=str(meta / SEAL))
-    check_manifest(seal, manifest_bytes)
-    return seal, from_bytes(manifest_bytes, path=str(meta / MANIFEST))
 
 
 def check_files(root: Path, manifest: Manifest, *, full: bool = False, progress: Progress | None = None) -> Found:
     """Say which files of `manifest` are missing or damaged below `root`. full: read every byte; else sizes only."""
 
     faults: dict[str, list[str]] = {"missing": [], "damaged": []}
+    look = _has_checksum if full else _has_size
 
-    def check(entry: Entry) -> str:
-        return "" if progress and progress.stop_signal else _fault(root / entry.key, entry, full=full)
+    def check(rows: range) -> list[tuple[str, str]]:
+        return [
+            (manifest.keys[row], fault)
+            for row in rows
+            if not stopped() and (fault := _fault(look, root, manifest, row))
+        ]
 
-    entries = iter(manifest)
+    def stopped() -> bool:
+        return progress is not None and progress.stop_signal is not None
+
+    together = 1 if full else GLANCES
+    batches = (range(row, min(row + together, len(manifest))) for row in range(0, len(manifest), together))
     with ThreadPoolExecutor(2 * cores()) as pool:
-        while some := list(itertools.islice(entries, AT_ONCE)):  # not all: a million waiting results are a gigabyte
-            for entry, fault in zip(some, pool.map(check, some), strict=True):
-                if fault:
-                    faults[fault].append(entry.key)
+        while some := list(itertools.islice(batches, AT_ONCE)):  # not all: a million waiting results are a gigabyte
+            for rows, found in zip(some, pool.map(check, some), strict=True):
+                for key, fault in found:
+                    faults[fault].append(key)
                 if progress is not None:
-                    progress.advance(entry.size, 1)
+                    progress.advance(sum(manifest.sizes[rows.start : rows.stop]), len(rows))
             if progress is not None:
                 progress.check_stop("stopped while checking")
     return Found(tuple(faults["missing"]), tuple(faults["damaged"]))
@@ -124,34 +136,41 @@ def check_files(root: Path, manifest: Manifest, *, full: bool = False, progress:
 
 def without_damaged(root: Path, holdings: Holdings, progress: Progress) -> Holdings:
     """Read every file that `holdings` has a proof of; those whose bytes do not fit it lose it. Raises Interrupted."""
-    proven = Manifest({entry.key: entry for entry in holdings.files if entry.proof is not None})
+    proven = holdings.files.proven()
     progress.start(proven.bytes, len(proven))
     found = check_files(root, proven, full=True, progress=progress)
-    bad = {key: Entry(key, proven.files[key].size, None) for key in found.damaged + found.missing}
-    return replace(holdings, files=Manifest(dict(holdings.files.files) | bad), damaged=tuple(bad))
+    bad = found.damaged + found.missing
+    bare = Manifest.of(Entry(key, proven[key].size, None) for key in bad)
+    return replace(holdings, files=Manifest.merged(holdings.files, bare), damaged=bad)
 
 
-def _fault(path: Path, entry: Entry, *, full: bool) -> Literal["", "missing", "damaged"]:
+Look = Callable[[str, Manifest, int], bool]  # (path, manifest, row): not an Entry, a million of them take seconds
+
+
+def _fault(look: Look, root: Path, manifest: Manifest, row: int) -> Literal["", "missing", "damaged"]:
     try:
-        if not full:
-            return "" if path.stat().st_size == entry.size else "damaged"
-        return "" if _has_checksum(path, entry) else "damaged"
+        return "" if look(f"{root}/{manifest.keys[row]}", manifest, row) else "damaged"
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
     except OSError:
         return "damaged"  # the disk does not give the bytes back
 
 
-def _has_checksum(path: Path, entry: Entry) -> bool:
-    assert entry.proof is not None
+def _has_size(path: str, manifest: Manifest, row: int) -> bool:
+    return os.stat(path).st_size == manifest.sizes[row]  # noqa: PTH116 - likewise, of Path
+
+
+def _has_checksum(path: str, manifest: Manifest, row: int) -> bool:
+    assert manifest.levels[row] != BARE
+    size = manifest.sizes[row]
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_size != entry.size:
+        if os.fstat(descriptor).st_size != size:
             return False
         crc = 0
-        for block in read_range(descriptor, 0, entry.size, path):
+        for block in read_range(descriptor, 0, size, Path(path)):
             crc = crc64nvme(block, crc)
-        return crc == entry.proof.crc64nvme
+        return crc == manifest.crcs[row]
     except BadResponse:
         return False
     except CacheError as error:

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 from tusz_cache import ssd
+from tusz_cache.checksum import hasher
 from tusz_cache.copying import journal
 from tusz_cache.copying.committer import commit
 from tusz_cache.copying.engine import Engine
@@ -17,12 +18,13 @@ from tusz_cache.copying.values import CopySettings, Outcome
 from tusz_cache.errors import Damaged
 from tusz_cache.holdings import LEFTOVERS, MANIFEST, SEAL, Holdings, look
 from tusz_cache.lock import locked
-from tusz_cache.manifest import Manifest, digest, to_bytes
+from tusz_cache.manifest import Manifest
+from tusz_cache.manifest_file import digest, hashed, to_lines
 from tusz_cache.plan import Plan
 from tusz_cache.planning import Listing, check_space, list_source, make_plan, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.report import Failure, SyncReport
-from tusz_cache.seal import Seal, count_levels
+from tusz_cache.seal import Seal
 from tusz_cache.seal import to_bytes as seal_to_bytes
 from tusz_cache.settings import SyncSettings, cores
 from tusz_cache.ssd import Target
@@ -93,9 +95,9 @@ class _Run:
     plan: Plan
 
     def carry_out(self, lock: int) -> SyncReport:
-        deletes = self.plan.delete if self.settings.delete else ()
+        deletes = self.plan.delete if self.settings.delete else Manifest()
         as_is = self._whole(Outcome())
-        if self.plan.is_done and not deletes and not self.holdings.damaged and self._seal_holds(as_is):
+        if self.plan.is_done and not len(deletes) and not self.holdings.damaged and self._seal_holds(as_is):
             self._forget()
             return self._report(Outcome(), as_is, sealed=True)
         ssd.remove(self.place, self.place.meta / SEAL)  # the old seal goes before the first byte changes
@@ -107,9 +109,9 @@ class _Run:
             manifest = self._whole(outcome)
             if outcome.failures:
                 return self._report(outcome, manifest, sealed=False)
-            if deletes:
-                ssd.move_to_trash(self.place, [entry.key for entry in deletes])
-                book.record([["gone", entry.key] for entry in deletes], sync=True)
+            if len(deletes):
+                ssd.move_to_trash(self.place, deletes.keys)
+                book.record([["gone", key] for key in deletes.keys], sync=True)
             self._verify(manifest, outcome, book)
         finally:
             book.close()
@@ -117,16 +119,14 @@ class _Run:
         return self._report(outcome, manifest, sealed=True)
 
     def _copy(self, book: Journal, lock: int) -> Outcome:
-        entries = (*self.plan.copy, *self.plan.check)
-        claims = {
-            entry.key: claim for entry in entries if (claim := self.holdings.replay.open.get(entry.key)) is not None
-        }
+        plan, begun = self.plan, self.holdings.replay.open
+        claims = {key: claim for key, claim in begun.items() if key in plan.copy or key in plan.check}
         self._sweep({partial_name(claim.entry) for claim in claims.values()})
-        if not entries:
+        if plan.is_done:
             return Outcome()
-        self.watcher.start(sum(entry.size for entry in entries), len(entries))
+        self.watcher.start(plan.copy.bytes + plan.check.bytes, len(plan.copy) + len(plan.check))
         engine = Engine(self.store, self.place, book, self._copy_settings(), self.watcher, share=(lock,))
-        return engine.copy(self.plan, self.holdings.files.files, claims)
+        return engine.copy(plan, self.holdings.files, claims)
 
     def _sweep(self, wanted: set[str]) -> None:
         """Remove partial files that no claim refers to."""
@@ -168,20 +168,15 @@ class _Run:
 
     def _whole(self, outcome: Outcome) -> Manifest:
         """Return the manifest of what lies in the target as the source lists it, out of the filters' reach too."""
-        held = {entry.key: entry for entry in self.plan.unchanged} | outcome.copied | outcome.adopted
-        for listed in self.listing.manifest:
-            here = self.holdings.files.files.get(listed.key)
-            outside = not self.settings.filters.admit(listed.key)
-            if outside and here is not None and here.proof is not None and here.etag == listed.etag is not None:
-                held[listed.key] = here
-        return Manifest({key: held[key] for key in self.listing.manifest.files if key in held})
+        copied, adopted = outcome.copied.latest(), outcome.adopted.latest()
+        return Manifest.merged(self.plan.unchanged, self.plan.outside, copied, adopted)
 
     def _verify(self, manifest: Manifest, outcome: Outcome, book: Journal) -> None:
         """Raise Damaged unless every file lies there as it was written. The next run fetches those that do not."""
         self.watcher.say("checking sizes" + (" and reading back what was written" if self.settings.reverify else ""))
         found = check_files(self.place.root, manifest)
         if self.settings.reverify:  # the others were read at the start
-            found += check_files(self.place.root, Manifest(outcome.copied), full=True)
+            found += check_files(self.place.root, outcome.copied.latest(), full=True)
         if bad := found.missing + found.damaged:
             book.record([["doubt", key] for key in bad], sync=True)
             raise Damaged(
@@ -191,11 +186,11 @@ class _Run:
 
     def _seal_holds(self, manifest: Manifest) -> bool:
         """Whether the seal that is there says what a new one would say."""
-        seal, data = self.holdings.seal, self.holdings.manifest_bytes
+        seal, sha256 = self.holdings.seal, self.holdings.manifest_sha256
         return (
             seal is not None
-            and data == to_bytes(manifest)
-            and seal == self._statement(digest(data), manifest, seal.created)
+            and seal == self._statement(seal.manifest_sha256, manifest, seal.created)
+            and seal.manifest_sha256 == sha256 == digest(to_lines(manifest))
         )
 
     def _statement(self, manifest_sha256: str, manifest: Manifest, created: str) -> Seal:
@@ -206,7 +201,7 @@ class _Run:
             files=len(manifest),
             bytes=manifest.bytes,
             splits=manifest.splits(),
-            verification=count_levels(manifest),
+            verification=manifest.level_counts(),
             filters={} if complete else self.settings.filters.as_dict(),
             complete=complete,
             created=created,
@@ -217,11 +212,11 @@ class _Run:
     def _seal(self, manifest: Manifest) -> None:
         """Publish leftovers, manifest and seal, in this order; then forget journal, partial files and trash."""
         meta = self.place.meta
-        data = to_bytes(manifest)
-        ssd.write_file(self.place, meta / LEFTOVERS, to_bytes(self._leftovers(manifest)))
-        ssd.write_file(self.place, meta / MANIFEST, data)
+        whole = hasher("sha256")
+        ssd.write_file(self.place, meta / LEFTOVERS, to_lines(self._leftovers(manifest)))
+        ssd.write_file(self.place, meta / MANIFEST, hashed(to_lines(manifest), whole))
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        ssd.write_file(self.place, meta / SEAL, seal_to_bytes(self._statement(digest(data), manifest, now)))
+        ssd.write_file(self.place, meta / SEAL, seal_to_bytes(self._statement(whole.digest().hex(), manifest, now)))
         if self.place.durability.commit is not None:
             commit(self.place.durability.commit)
         self._forget()
@@ -234,9 +229,9 @@ class _Run:
 
     def _leftovers(self, manifest: Manifest) -> Manifest:
         """Return the files of ours outside of `manifest`: their records stay, so that a later run knows them."""
-        gone = {entry.key for entry in self.plan.delete} if self.settings.delete else set()
-        left = (entry for entry in self.holdings.files if entry.proof is not None and entry.key not in gone)
-        return Manifest({entry.key: entry for entry in left if entry.key not in manifest.files})
+        held = self.holdings.files.proven()
+        left = held.select([row for row, there in enumerate(held.rows_in(manifest)) if there < 0])
+        return left.without(frozenset(self.plan.delete.keys)) if self.settings.delete else left
 
     def _report(self, outcome: Outcome, manifest: Manifest, *, sealed: bool) -> SyncReport:
         plan, deleted = self.plan, self.settings.delete and sealed
@@ -250,13 +245,13 @@ class _Run:
             files_unchanged=len(plan.unchanged),
             files_adopted=len(outcome.adopted),
             files_deleted=len(plan.delete) if deleted else 0,
-            bytes_total=sum(entry.size for entry in (*plan.copy, *plan.check, *plan.unchanged)),
+            bytes_total=plan.copy.bytes + plan.check.bytes + plan.unchanged.bytes,
             bytes_copied=outcome.received,
             bytes_refetched=outcome.refetched,
             sealed=sealed,
             seal=str(self.place.meta / SEAL) if sealed else "",
             splits=manifest.splits(),
-            verification=count_levels(manifest),
+            verification=manifest.level_counts(),
             failures=tuple(Failure.of(key, error) for key, error in sorted(outcome.failures.items())),
             retries=outcome.retries,
             throttled=outcome.throttled,

@@ -10,19 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tusz_cache.entry import LEVELS, Entry, Proof
+from tusz_cache.checksum import encode_crc
+from tusz_cache.entry import LEVELS, Entry, Proof, check_key
 from tusz_cache.errors import Damaged, ListingBroken, UnsafeKey
-from tusz_cache.manifest import (
-    Manifest,
-    SplitCount,
-    check_keys,
-    count_splits,
-    digest,
-    from_bytes,
-    from_line,
-    to_bytes,
-    to_line,
-)
+from tusz_cache.keys import check_keys
+from tusz_cache.manifest import Draft, Manifest, SplitCount
+from tusz_cache.manifest_file import digest, from_bytes, to_bytes
 
 PROOF = Proof(crc64nvme=1, verified="own-crc", mtime_ns=2)
 CRC = st.integers(0, 2**64 - 1)
@@ -56,7 +49,7 @@ def test_entries_are_in_the_order_of_their_bytes(keys: list[str]):
 
 def test_bytes_and_code_points_sort_alike_beyond_the_basic_plane():
     """Keys beyond U+FFFF come after all others, which UTF-16 order would get wrong."""
-    assert ["a", "\uffff", "\U00010000"] == list(manifest("\U00010000", "\uffff", "a").files)
+    assert ["a", "\uffff", "\U00010000"] == manifest("\U00010000", "\uffff", "a").keys
 
 
 @given(st.lists(KEYS, min_size=1, unique=True), st.data())
@@ -66,6 +59,12 @@ def test_a_key_listed_twice_breaks_the_listing(keys: list[str], data: st.DataObj
 
     with pytest.raises(ListingBroken, match=re.escape(repr(twice))):
         manifest(*keys, twice)
+
+
+def test_a_size_that_is_none_breaks_the_listing():
+    """An object larger than 64 bits can tell is a listing that contradicts itself, not a crash."""
+    with pytest.raises(ListingBroken, match="'huge'"):
+        Manifest.of([Entry("huge", 2**63, "e")])
 
 
 # on disk
@@ -82,6 +81,48 @@ def test_a_manifest_survives_being_written(made: Manifest):
     assert len(made) == data.count(b"\n")
 
 
+def as_json(entry: Entry) -> bytes:
+    """Return a manifest's line as the standard library writes it."""
+    proof = entry.proof
+    assert proof is not None
+    row = {"key": entry.key, "size": entry.size, "etag": entry.etag}
+    row |= {"checksum": {"crc64nvme": encode_crc(proof.crc64nvme)}}
+    row |= {"verified": proof.verified, "mtime_ns": proof.mtime_ns}
+    if proof.part_crcs:
+        row["parts"] = {"size": proof.part_size, "crc64nvme": [encode_crc(crc) for crc in proof.part_crcs]}
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+@given(manifests)
+def test_the_bytes_are_those_that_every_version_wrote(made: Manifest):
+    """A seal's digest is over the bytes, so they are what the standard library makes of each entry, for ever."""
+    assert b"".join(map(as_json, made)) == to_bytes(made)
+
+
+@given(st.lists(proven, max_size=12), st.lists(proven, max_size=12))
+def test_of_several_entries_with_one_key_the_last_counts(first: list[Entry], second: list[Entry]):
+    """Manifests put together hold each key once, as the last of them has it, parts and all."""
+    drafts = Draft(), Draft()
+    for draft, entries in zip(drafts, (first, second), strict=True):
+        for entry in entries:
+            draft.add(entry)
+    expected = {entry.key: entry for entry in (*first, *second)}
+
+    made = Manifest.merged(*(draft.latest() for draft in drafts))
+    assert sorted(expected.values(), key=lambda entry: entry.key.encode()) == list(made)
+    assert expected == {key: made[key] for key in expected}
+
+
+@given(manifests, manifests, st.text(max_size=3))
+def test_keys_are_found_where_they_are(one: Manifest, other: Manifest, key: str):
+    """A manifest knows which keys it has, where they are, and where another one has them."""
+    where = {key: row for row, key in enumerate(other.keys)}
+
+    assert [where.get(key, -1) for key in one.keys] == list(one.rows_in(other))
+    assert (key in where, where.get(key)) == (key in other, other.row(key))
+    assert all(other.at(row) == other[key] == other.get(key) for key, row in where.items())
+
+
 def test_a_line_has_the_form_of_the_contract():
     """A line is the JSON object that others rely on, with parts only where the file has some."""
     entry = Entry("train/ä.npz", 20, "e", Proof(0xAE8B14860A799888, "source-crc", 99))
@@ -93,19 +134,20 @@ def test_a_line_has_the_form_of_the_contract():
         "verified": "source-crc",
         "mtime_ns": 99,
     }
-    assert expected == json.loads(to_line(entry))
+    assert expected == json.loads(to_bytes(Manifest.of([entry])))
 
     assert entry.proof is not None
     in_parts = replace(entry, proof=replace(entry.proof, part_size=16, part_crcs=(0, 1)))
     parts = {"size": 16, "crc64nvme": ["AAAAAAAAAAA=", "AAAAAAAAAAE="]}
-    assert expected | {"parts": parts} == json.loads(to_line(in_parts))
+    assert expected | {"parts": parts} == json.loads(to_bytes(Manifest.of([in_parts])))
 
 
 def test_fields_of_a_later_version_are_passed_over():
     """A line with more fields than this version knows is read all the same."""
-    row = json.loads(to_line(Entry("a", 1, None, PROOF))) | {"novelty": [1]}
+    made = Manifest.of([Entry("a", 1, None, PROOF)])
+    row = json.loads(to_bytes(made)) | {"novelty": [1]}
 
-    assert Entry("a", 1, None, PROOF) == from_line(json.dumps(row).encode())
+    assert made == from_bytes(json.dumps(row).encode(), path="m")
 
 
 LINES = to_bytes(Manifest.of(Entry(f"k{i}", i, "e", PROOF) for i in range(4))).splitlines(keepends=True)
@@ -136,13 +178,30 @@ ROW = json.loads(LINES[2])
         json.dumps(ROW | {"parts": {"size": 1, "crc64nvme": ["x"]}}).encode() + b"\n",
         json.dumps({name: value for name, value in ROW.items() if name != "etag"}).encode() + b"\n",
         LINES[2].replace(b'"size":2', b'"size":2e999'),  # infinite
+        LINES[2].replace(b'"size":2', b'"size":2.0'),
+        LINES[2].replace(b'"size":2', b'"size":9223372036854775808'),  # 64 bits are not enough
+        LINES[2].replace(b'"size":2', b'"size":' + b"9" * 400),
+        LINES[2].replace(b'"mtime_ns":2', b'"mtime_ns":18446744073709551616'),
+        LINES[2].replace(b'"etag":"e"', b'"etag":5'),
+        LINES[2].replace(b'"k2"', b"7"),
+        LINES[2].replace(b'"k2"', b'"\\ud800"'),  # half of a surrogate pair
+        LINES[2].replace(b'"k2"', b'"\xed\xa0\x80"'),  # likewise, as bytes
+        b"[" * 100_000 + b"\n",
+        json.dumps(ROW | {"parts": {"size": 2**64, "crc64nvme": []}}).encode() + b"\n",
+        json.dumps(ROW | {"parts": {"size": 1.5, "crc64nvme": ["AAAAAAAAAAA="]}}).encode() + b"\n",
         LINES[1],  # a key that came before
+        LINES[0],
     ],
 )
 def test_damage_is_named_with_its_line(bad: bytes):
     """Reading a manifest with one line that is none raises Damaged and names file and line."""
     with pytest.raises(Damaged, match="the/manifest line 3 "):
         from_bytes(b"".join([*LINES[:2], bad, LINES[3]]), path="the/manifest")
+
+
+def test_entries_may_lie_in_any_order():
+    """A manifest whose lines are not sorted is read all the same, and is sorted then."""
+    assert from_bytes(b"".join(LINES), path="m") == from_bytes(b"".join(reversed(LINES)), path="m")
 
 
 @given(st.data())
@@ -194,7 +253,7 @@ def test_splits_are_first_folders():
 @given(manifests)
 def test_splits_add_up(made: Manifest):
     """Files and bytes of all splits together are those of the manifest."""
-    counts = count_splits(made).values()
+    counts = made.splits().values()
 
     assert (len(made), made.bytes) == (sum(c.files for c in counts), sum(c.bytes for c in counts))
 
@@ -276,10 +335,25 @@ def test_accepted_keys_are_distinct_paths_below_the_root(keys: list[str]):
     assert not any(path[:cut] in paths for path in paths for cut in range(1, len(path)))
 
 
+@given(
+    st.text("ab./\0\ud800\U0001f9e0", max_size=6) | st.sampled_from("aä\U0001f9e0").map(lambda char: f"d/{char * 64}")
+)
+def test_a_quick_look_at_a_key_is_as_strict_as_a_close_one(key: str):
+    """A listing of one key is refused exactly if the key is."""
+    outcomes = []
+    for check in (lambda: check_key(key), lambda: check_keys(Manifest.of([Entry(key, 1, "e")]))):
+        try:
+            outcomes.append(check())
+        except UnsafeKey as error:
+            outcomes.append(str(error))
+
+    assert outcomes[0] == outcomes[1]
+
+
 def test_a_hundred_thousand_entries_are_no_burden():
     """A manifest of 100,000 entries is made, checked, written and read back whole."""
     made = Manifest.of(Entry(f"train/{i % 97:02d}/{i:06d}.npz", i, "e", PROOF) for i in reversed(range(100_000)))
     check_keys(made, folds_case=True)
 
-    assert made.files == from_bytes(to_bytes(made), path="m").files
+    assert made == from_bytes(to_bytes(made), path="m")
     assert 100_000 == made.splits()["train"].npz

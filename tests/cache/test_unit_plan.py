@@ -43,7 +43,7 @@ def rows(items: Iterable[Entry]) -> set[tuple[str, int, str | None]]:
 
 def carried_out(plan: Plan, target: Manifest) -> Manifest:
     """Do what `plan` says, as a run with --delete does."""
-    files = dict(target.files)
+    files = {entry.key: entry for entry in target}
     for entry in (*plan.copy, *plan.check):
         files[entry.key] = replace(entry, proof=PROOF)
     for entry in plan.delete:
@@ -57,7 +57,7 @@ def test_a_plan_makes_the_target_equal_to_the_source(source: Manifest, target: M
     plan = diff(source, target, ours=ours)
     result = carried_out(plan, target)
 
-    strangers = set() if ours is None else target.files.keys() - source.files.keys() - ours
+    strangers = set() if ours is None else set(target.keys) - set(source.keys) - ours
     assert strangers == set(plan.foreign)
     assert rows(source) == rows(entry for entry in result if entry.key not in strangers)
 
@@ -66,11 +66,11 @@ def test_a_plan_makes_the_target_equal_to_the_source(source: Manifest, target: M
 def test_a_carried_out_plan_leaves_nothing_to_do(source: Manifest, target: Manifest, ours: frozenset[str] | None):
     """The plan after a plan copies, checks and deletes nothing."""
     result = carried_out(diff(source, target, ours=ours), target)
-    again = diff(source, result, ours=None if ours is None else ours | source.files.keys())
+    again = diff(source, result, ours=None if ours is None else ours | set(source.keys))
 
-    assert ((), (), ()) == (again.copy, again.check, again.delete)
+    assert [[], [], []] == [again.copy.keys, again.check.keys, again.delete.keys]
     assert again.is_done
-    assert tuple(source.files) == tuple(entry.key for entry in again.unchanged)
+    assert source.keys == again.unchanged.keys
 
 
 @given(source=markless, target=targets, ours=subsets)
@@ -78,12 +78,12 @@ def test_a_plan_is_minimal(source: Manifest, target: Manifest, ours: frozenset[s
     """A row is fetched only if no file of its size is there, and checked only if nothing proves it the same version."""
     plan = diff(source, target, ours=ours)
 
-    here = target.files
+    here = {entry.key: entry for entry in target}
     sized = {entry.key for entry in source if entry.key in here and here[entry.key].size == entry.size}
-    proven = {key for key in sized if here[key].proof and here[key].etag == source.files[key].etag and here[key].etag}
-    assert source.files.keys() - sized == {entry.key for entry in plan.copy}
+    proven = {key for key in sized if here[key].proof and here[key].etag == source[key].etag and here[key].etag}
+    assert set(source.keys) - sized == {entry.key for entry in plan.copy}
     assert sized - proven == {entry.key for entry in plan.check}
-    assert tuple(here[key] for key in source.files if key in proven) == plan.unchanged
+    assert [here[key] for key in source.keys if key in proven] == list(plan.unchanged)
 
 
 @given(source=sources, target=targets, ours=subsets)
@@ -91,8 +91,8 @@ def test_only_what_is_ours_is_deleted(source: Manifest, target: Manifest, ours: 
     """A plan deletes exactly the files of ours that the source lacks."""
     plan = diff(source, target, ours=ours)
 
-    mine = target.files.keys() if ours is None else ours & target.files.keys()
-    assert mine - source.files.keys() == {entry.key for entry in plan.delete}
+    mine = set(target.keys) if ours is None else ours & set(target.keys)
+    assert mine - set(source.keys) == {entry.key for entry in plan.delete}
     assert len(mine) == plan.held
 
 
@@ -101,7 +101,7 @@ def test_files_of_others_in_the_way_are_named(source: Manifest, target: Manifest
     """A file that was never ours is named: to be overwritten if its size differs, a guest if it may be equal."""
     plan = diff(source, target, ours=ours)
 
-    strangers = (source.files.keys() & target.files.keys()) - ours
+    strangers = (set(source.keys) & set(target.keys)) - ours
     assert {entry.key for entry in plan.copy} & strangers == set(plan.overwrites)
     assert {entry.key for entry in plan.check} & strangers == plan.guests
 
@@ -170,7 +170,7 @@ def test_a_plans_name_ignores_order_and_target(source: Manifest, target: Manifes
     shuffled = list(source)
     order.shuffle(shuffled)
 
-    expected = diff(source, Manifest({}), filters=wanted, seed="1").plan_id
+    expected = diff(source, Manifest(), filters=wanted, seed="1").plan_id
     assert expected == diff(Manifest.of(shuffled), target, ours=ours, filters=wanted, seed="1").plan_id
     assert 16 == len(expected)
 
@@ -180,20 +180,20 @@ def test_a_plans_name_tells_rows_apart(one: Manifest, other: Manifest, wanted: F
     """Two plans under the same filters have the same name exactly if their rows in scope are the same."""
     seen, also = ({row for row in rows(source) if wanted.admit(row[0])} for source in (one, other))
 
-    same = diff(one, Manifest({}), filters=wanted).plan_id == diff(other, Manifest({}), filters=wanted).plan_id
+    same = diff(one, Manifest(), filters=wanted).plan_id == diff(other, Manifest(), filters=wanted).plan_id
     assert (seen == also) == same
 
 
 def test_a_plans_name_tells_filters_and_part_sizes_apart():
     """The same rows under other filters or with another part size make another plan."""
-    source = [Entry("a", 1, "e")]
+    source = Manifest.of([Entry("a", 1, "e")])
     names = {
         plan_id(source, Filters(), "1"),
         plan_id(source, Filters(), "2"),
         plan_id(source, Filters(include=("*",)), "1"),
         plan_id(source, Filters(exclude=("*",)), "1"),
-        plan_id([Entry("a", 1, None)], Filters(), "1"),
-        plan_id([Entry("a1", 1, "e")], Filters(), "1"),
+        plan_id(Manifest.of([Entry("a", 1, None)]), Filters(), "1"),
+        plan_id(Manifest.of([Entry("a1", 1, "e")]), Filters(), "1"),
     }
 
     assert 6 == len(names)
@@ -241,9 +241,9 @@ def test_a_count_does_not_depend_on_what_is_held(held: int, count: int):
 
 
 ONE = Manifest.of([Entry("a", 1, "e")])
-NONE = Manifest({})
-GONE = tuple(Entry(f"gone{i}", 1, "e", PROOF) for i in range(3))
-CHECK = Plan(check=(Entry("a", 1, "e"),), guests=frozenset({"a"}))
+NONE = Manifest()
+GONE = Manifest.of(Entry(f"gone{i}", 1, "e", PROOF) for i in range(3))
+CHECK = Plan(check=Manifest.of([Entry("a", 1, "e")]), guests=frozenset({"a"}))
 LOSES_THREE = Plan(delete=GONE, held=30)
 
 
@@ -310,8 +310,9 @@ def test_limits_refuse_before_anything_changes(plan: Plan, changes: dict, refusa
 
 def test_a_plan_as_json_names_every_key():
     """The JSON form counts each kind and names what is copied, checked and deleted."""
-    copy = (Entry("train/a.npz", 5, "e"), Entry("train/b.json", 7, "e"))
-    plan = Plan(copy=copy, check=(Entry("c", 2, "e"),), unchanged=GONE, delete=GONE[:1], foreign=("f",), plan_id="p")
+    copy = Manifest.of([Entry("train/a.npz", 5, "e"), Entry("train/b.json", 7, "e")])
+    check, gone = Manifest.of([Entry("c", 2, "e")]), GONE.select([0])
+    plan = Plan(copy=copy, check=check, unchanged=GONE, delete=gone, foreign=("f",), plan_id="p")
 
     expected = {
         "plan_id": "p",
@@ -334,7 +335,7 @@ def test_a_plan_without_deletion_names_leftovers():
 
 def test_a_plan_as_text_names_the_first_keys():
     """The text names ten keys of a kind, says how many more there are, and gives totals."""
-    plan = Plan(copy=tuple(Entry(f"train/{i:02d}.npz", 1000, "e") for i in range(12)), plan_id="0123")
+    plan = Plan(copy=Manifest.of(Entry(f"train/{i:02d}.npz", 1000, "e") for i in range(12)), plan_id="0123")
     text = plan.as_text(delete=False)
 
     assert "plan 0123: 0 files unchanged" == text.splitlines()[0]

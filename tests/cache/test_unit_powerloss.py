@@ -18,7 +18,8 @@ from tusz_cache import populate_cache, ssd
 from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying.journal import replay
 from tusz_cache.entry import META
-from tusz_cache.manifest import Manifest, from_bytes
+from tusz_cache.manifest import Manifest
+from tusz_cache.manifest_file import digest, from_bytes
 from tusz_cache.plan import MaxDelete
 from tusz_cache.progress import Progress
 from tusz_cache.seal import check_manifest
@@ -129,7 +130,7 @@ class Disk:
 
 
 def claims(journal: bytes) -> Iterator[tuple[str, int, int]]:
-    for entry in replay(journal).done.values():
+    for entry in replay(journal).done:
         assert entry.proof is not None
         yield entry.key, entry.size, entry.proof.crc64nvme
 
@@ -153,10 +154,10 @@ def check(disk: Disk, moment: Moment, known: set[str], deleted: set[str]) -> Non
     manifest = from_bytes(manifest_bytes or b"", path="m")
     if seal_bytes is not None:
         assert manifest_bytes is not None
-        check_manifest(seal_from_bytes(seal_bytes, path="s"), manifest_bytes)
+        check_manifest(seal_from_bytes(seal_bytes, path="s"), digest(manifest_bytes))
         check_sealed(disk, moment, manifest)
     # what was known once stays known
-    found = {key for key, _, _ in claims(surviving)} | set(manifest.files)
+    found = {key for key, _, _ in claims(surviving)} | set(manifest.keys)
     assert set() == known - found - deleted, f"forgotten after: {moment.what}"
     known |= found
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.errors import Damaged
-from tusz_cache.manifest import Manifest, SplitCount, digest
-from tusz_cache.manifest import to_bytes as manifest_bytes
-from tusz_cache.seal import FORMAT, Seal, check_manifest, count_levels, from_bytes, to_bytes
+from tusz_cache.manifest import Manifest, SplitCount
+from tusz_cache.manifest_file import digest
+from tusz_cache.manifest_file import to_bytes as manifest_bytes
+from tusz_cache.seal import FORMAT, Seal, check_manifest, from_bytes, to_bytes
 
 COUNTS = st.integers(0, 2**50)
 seals = st.builds(
@@ -105,11 +106,11 @@ def test_a_seal_of_a_later_format_is_told_as_such(more: dict):
 
 def test_a_seal_fits_its_own_manifest_only():
     """A seal is accepted for exactly the bytes that it was given to."""
-    check_manifest(SEAL, b"manifest")
+    check_manifest(SEAL, digest(b"manifest"))
 
     for other in (b"", b"manifest\n", b"Manifest"):
         with pytest.raises(Damaged, match="does not fit the manifest"):
-            check_manifest(SEAL, other)
+            check_manifest(SEAL, digest(other))
 
 
 def test_any_change_of_an_entry_breaks_the_seal():
@@ -121,10 +122,10 @@ def test_any_change_of_an_entry_breaks_the_seal():
     changed += [replace(entry, proof=replace(proof, crc64nvme=2)), replace(entry, proof=replace(proof, mtime_ns=2))]
     changed += [replace(entry, proof=replace(proof, verified="source-crc"))]
 
-    check_manifest(seal, manifest_bytes(Manifest.of([entry])))
+    check_manifest(seal, digest(manifest_bytes(Manifest.of([entry]))))
     for other in changed:
         with pytest.raises(Damaged):
-            check_manifest(seal, manifest_bytes(Manifest.of([other])))
+            check_manifest(seal, digest(manifest_bytes(Manifest.of([other]))))
 
 
 def test_levels_are_counted():
@@ -132,4 +133,4 @@ def test_levels_are_counted():
     levels = ["source-crc", "source-crc", "own-crc"]
     entries = [Entry(f"k{i}", 1, "e", Proof(1, level, 1)) for i, level in enumerate(levels)]
 
-    assert {"source-crc": 2, "own-crc": 1} == count_levels(Manifest.of([*entries, Entry("bare", 1, "e")]))
+    assert {"source-crc": 2, "own-crc": 1} == Manifest.of([*entries, Entry("bare", 1, "e")]).level_counts()

@@ -236,7 +236,7 @@ def test_a_small_file_is_written_synced_and_renamed(target: Target, log: Log):
     assert b"new" == (target.meta / "seal.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["fdatasync", "fsync", "replace", "write_bytes"])
+@pytest.mark.parametrize("name", ["fdatasync", "fsync", "replace", "write"])
 @pytest.mark.parametrize("kind", [OSError(errno.EIO, "bad disk"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
 def test_a_small_file_is_the_old_one_or_the_new_one(
     target: Target, monkeypatch: pytest.MonkeyPatch, name: str, kind: BaseException
@@ -246,17 +246,20 @@ def test_a_small_file_is_the_old_one_or_the_new_one(
     path.write_bytes(b"old")
 
     def fail(*args: object) -> None:
-        if name == "write_bytes":
-            with open(args[0], "wb") as torn:
-                torn.write(b"n")
         raise kind
 
-    monkeypatch.setattr(os if name.startswith("f") else Path, name, fail)
+    def pieces() -> Iterator[bytes]:
+        yield bytes(1 << 20)
+        if name == "write":
+            fail()
+
+    if name != "write":
+        monkeypatch.setattr(os if name.startswith("f") else Path, name, fail)
     with pytest.raises(KeyboardInterrupt if isinstance(kind, KeyboardInterrupt) else CacheError):
-        ssd.write_file(target, path, b"new")
+        ssd.write_file(target, path, pieces())
     monkeypatch.undo()
 
-    assert (b"new" if name == "fsync" else b"old") == path.read_bytes()
+    assert (bytes(1 << 20) if name == "fsync" else b"old") == path.read_bytes()
     assert {"seal.json", "partial"} == {entry.name for entry in target.meta.iterdir()}
 
 

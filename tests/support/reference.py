@@ -20,7 +20,8 @@ from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
 from tusz_cache.entry import META, Entry, Proof
 from tusz_cache.errors import EXIT_CODES, BadResponse
-from tusz_cache.manifest import Manifest, SplitCount, digest, to_bytes, to_line
+from tusz_cache.manifest import Manifest, SplitCount
+from tusz_cache.manifest_file import digest, to_bytes
 from tusz_cache.plan import Plan
 from tusz_cache.report import Failure, SyncReport, VerifyReport
 
@@ -134,7 +135,7 @@ def _json() -> Iterator[str]:
         retries=5,
     )
     yield _sample("`sync`", synced.as_dict())
-    plan = Plan(copy=(Entry(_ENTRY.key, _ENTRY.size, _ENTRY.etag),), plan_id="0123456789abcdef")
+    plan = Plan(copy=Manifest.of([Entry(_ENTRY.key, _ENTRY.size, _ENTRY.etag)]), plan_id="0123456789abcdef")
     yield _sample("`sync --dry-run`", {"dry_run": True, **plan.as_dict(delete=False)})
     verified = VerifyReport(
         target="/ssd/tusz",
@@ -171,7 +172,7 @@ def _disk() -> Iterator[str]:
     assert expected <= {name for name, _ in rows}, "a file was renamed: describe it here"
     yield f"## Files\n\nIn `TARGET/{META}/`, and nowhere else in the mirrored tree:\n"
     yield _table(("file", "meaning"), ((f"`{name}`", meaning) for name, meaning in rows))
-    line = json.dumps(json.loads(to_line(_ENTRY)), indent=2)
+    line = json.dumps(json.loads(to_bytes(Manifest.of([_ENTRY]))), indent=2)
     yield f"""### A line of `{holdings.MANIFEST}`
 
 Entries are in the order of their keys' UTF-8 bytes. CRCs are as S3 writes them: base64 of eight big-endian bytes.

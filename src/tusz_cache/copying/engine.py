@@ -33,6 +33,7 @@ from tusz_cache.errors import (
     Throttled,
     Unreachable,
 )
+from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Plan
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
@@ -103,7 +104,7 @@ class Engine:
         self._committing = 0  # files that the committer owes
         self._weather = Weather()
 
-    def copy(self, plan: Plan, here: Mapping[str, Entry], claims: Mapping[str, OpenFile]) -> Outcome:
+    def copy(self, plan: Plan, here: Manifest, claims: Mapping[str, OpenFile]) -> Outcome:
         """Carry out `plan.copy` and `plan.check`.
 
         here: what the target holds, with proof where known. claims: files that an earlier run began.
@@ -331,10 +332,10 @@ class Engine:
     def _committed(self, message: Committed) -> None:
         self._committing -= len(message.copied) + len(message.kept)
         for transfer, entry in message.copied:
-            self.outcome.copied[entry.key] = entry
+            self.outcome.copied.add(entry)
             self.outcome.resumed += transfer.resumed
         for entry in message.kept:
-            self.outcome.adopted[entry.key] = entry
+            self.outcome.adopted.add(entry)
             self._watcher.advance(entry.size)
         self._watcher.advance(0, len(message.copied) + len(message.kept))
 

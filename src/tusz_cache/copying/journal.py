@@ -11,15 +11,16 @@ wrong, so a torn tail costs the records after it and nothing else.
     ["doubt", key]                                    its bytes were found damaged: no record of it counts any more
 """
 
-import json
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
 from awscrt.checksums import crc32c
 
 from tusz_cache.entry import Entry, Proof
+from tusz_cache.manifest import Draft, Manifest
 from tusz_cache.ssd import Appender, Target
 
 NAME = "journal"
@@ -39,7 +40,7 @@ class OpenFile:
 class Replay:
     """What a journal says."""
 
-    done: dict[str, Entry] = field(default_factory=dict)  # durable files, with proof
+    done: Manifest = field(default_factory=Manifest)  # durable files, with proof
     open: dict[str, OpenFile] = field(default_factory=dict)  # unfinished ones
     started: set[str] = field(default_factory=set)  # every key that a run began to write
     gone: set[str] = field(default_factory=set)  # keys that we deleted
@@ -50,62 +51,77 @@ class Replay:
 
 def line(record: Sequence[Any]) -> bytes:
     """Return the journal line of `record`."""
-    body = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    body = orjson.dumps(record)
     return b"%08x %s\n" % (crc32c(body), body)
 
 
-def replay(data: bytes) -> Replay:
-    """Read a journal as far as it is whole. Pure."""
-    state = Replay()
-    numbered: dict[int, OpenFile] = {}
-    for raw in data.splitlines(keepends=True):
+def replay(lines: bytes | Iterable[bytes]) -> Replay:
+    """Read a journal as far as it is whole. lines: all its bytes, or its lines with their ends. Pure."""
+    reading = _Reading()
+    for raw in lines.splitlines(keepends=True) if isinstance(lines, bytes) else lines:
         record = _parse(raw)
         if record is None:
             break
-        _apply(record, state, numbered)
-        state.good_bytes += len(raw)
-    return state
+        reading.apply(record)
+        reading.state.good_bytes += len(raw)
+    return reading.finish()
 
 
 def _parse(raw: bytes) -> list[Any] | None:
-    crc, _, body = raw.removesuffix(b"\n").partition(b" ")
-    if not raw.endswith(b"\n") or crc != b"%08x" % crc32c(body):
+    body = raw[9:-1]
+    if raw[:9] != b"%08x " % crc32c(body) or raw[-1:] != b"\n":
         return None
-    record: list[Any] = json.loads(body)
+    try:
+        record: list[Any] = orjson.loads(body)
+    except ValueError:
+        return None  # an empty line has the CRC of nothing
     return record
 
 
-def _apply(record: list[Any], state: Replay, numbered: dict[int, OpenFile]) -> None:
-    match record:
-        case ["file", number, key, size, etag, part_size]:
-            file = numbered[number] = state.open[key] = OpenFile(number, Entry(key, size, etag), part_size)
-            state.files = max(state.files, number + 1)
-            _appears(key, state)
-        case ["part", number, index, length, crc]:
-            numbered[number].parts[index] = (length, crc)
-        case ["done", number, crc, level, mtime_ns, crcs]:
-            file = numbered.pop(number)
-            entry = file.entry
-            state.open.pop(entry.key, None)
-            proof = Proof(crc, level, mtime_ns, file.part_size if crcs else 0, tuple(crcs))
-            state.done[entry.key] = Entry(entry.key, entry.size, entry.etag, proof)
-        case ["kept", key, size, etag, crc, level, mtime_ns, part_size, crcs]:
-            _appears(key, state)
-            state.done[key] = Entry(key, size, etag, Proof(crc, level, mtime_ns, part_size, tuple(crcs)))
-        case ["gone", key]:
-            state.done.pop(key, None)
-            state.open.pop(key, None)
-            state.started.discard(key)
-            state.gone.add(key)
-        case ["doubt", key]:
-            state.done.pop(key, None)
-            _appears(key, state)
-            state.doubted.add(key)
+class _Reading:
+    """A journal being read."""
 
+    def __init__(self) -> None:
+        self.state = Replay()
+        self._numbered: dict[int, OpenFile] = {}
+        self._done = Draft()  # what ended, in order; an entry without proof takes back those before it
 
-def _appears(key: str, state: Replay) -> None:
-    state.started.add(key)
-    state.gone.discard(key)
+    def apply(self, record: list[Any]) -> None:
+        """Take in one record. Those of an unknown kind say nothing."""
+        state = self.state
+        match record:
+            case ["file", number, key, size, etag, part_size]:
+                file = self._numbered[number] = state.open[key] = OpenFile(number, Entry(key, size, etag), part_size)
+                state.files = max(state.files, number + 1)
+                self._appears(key)
+            case ["part", number, index, length, crc]:
+                self._numbered[number].parts[index] = (length, crc)
+            case ["done", number, crc, level, mtime_ns, crcs]:
+                file = self._numbered.pop(number)
+                state.open.pop(file.entry.key, None)
+                proof = Proof(crc, level, mtime_ns, file.part_size if crcs else 0, tuple(crcs))
+                self._done.add(replace(file.entry, proof=proof))
+            case ["kept", key, size, etag, crc, level, mtime_ns, part_size, crcs]:
+                self._appears(key)
+                self._done.add(Entry(key, size, etag, Proof(crc, level, mtime_ns, part_size, tuple(crcs))))
+            case ["gone", key]:
+                self._done.append(key, 0, None)
+                state.open.pop(key, None)
+                state.started.discard(key)
+                state.gone.add(key)
+            case ["doubt", key]:
+                self._done.append(key, 0, None)
+                self._appears(key)
+                state.doubted.add(key)
+
+    def _appears(self, key: str) -> None:
+        self.state.started.add(key)
+        self.state.gone.discard(key)
+
+    def finish(self) -> Replay:
+        """Return what was read."""
+        self.state.done = self._done.latest().proven()
+        return self.state
 
 
 class Journal:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tusz_cache.entry import Entry
 from tusz_cache.errors import CacheError
+from tusz_cache.manifest import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,8 @@ class Watcher(Protocol):
 class Outcome:
     """What came of a plan."""
 
-    copied: dict[str, Entry] = field(default_factory=dict)
-    adopted: dict[str, Entry] = field(default_factory=dict)
+    copied: Draft = field(default_factory=Draft)
+    adopted: Draft = field(default_factory=Draft)
     failures: dict[str, CacheError] = field(default_factory=dict)
     resumed: int = 0  # of `copied`: files that an earlier run had begun
     received: int = 0  # bytes that count

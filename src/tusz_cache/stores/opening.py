@@ -1,7 +1,7 @@
 """Opening a location. The only import of fsspec."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -12,7 +12,7 @@ from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.generic import GenericSource
 from tusz_cache.stores.http import HttpSource
 from tusz_cache.stores.local import LocalSource
-from tusz_cache.stores.s3 import S3Source, presign, s3_options
+from tusz_cache.stores.s3 import S3Source, s3_options
 
 _S3 = {"s3", "s3a"}
 _HTTP = {"http", "https"}
@@ -40,7 +40,7 @@ def open_source(url: str, access: Access | None = None) -> Source:
     filesystem = _filesystem(scheme, url, options)
     shown = without_secrets(url)
     if scheme in _S3:
-        return S3Source(shown, filesystem, rest, lambda: _filesystem(scheme, url, options), _sign)
+        return S3Source(shown, filesystem, rest, lambda: _filesystem(scheme, url, options), _call)
     if scheme in _HTTP:
         return HttpSource(shown, filesystem, url)
     return GenericSource(shown, filesystem, url)
@@ -55,11 +55,10 @@ def _open_local(url: str, rest: str) -> LocalSource:
     return LocalSource(str(root), root)
 
 
-def _sign(filesystem: Any, bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], str]:
+def _call(function: Callable[..., Coroutine[Any, Any, Any]], filesystem: Any, *arguments: Any) -> Any:
     from fsspec.asyn import sync  # noqa: PLC0415 - imported by now; see _filesystem
 
-    signed: tuple[tuple[str, ...], str] = sync(filesystem.loop, presign, filesystem, bucket, keys)
-    return signed
+    return sync(filesystem.loop, function, filesystem, *arguments)
 
 
 def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 from tusz_cache.checksum import expectation, uniform_parts
 from tusz_cache.entry import Entry
-from tusz_cache.errors import ListingBroken, NoSuchSource, SourceChanged
+from tusz_cache.errors import NoSuchSource, SourceChanged
 from tusz_cache.stores.base import Access, Facts, HttpFetch
 from tusz_cache.stores.foreign import translated
+from tusz_cache.stores.listing import listed, take_rows
 from tusz_cache.stores.signing import PROBES, Presigner, presigner
 
 REFRESH_EVERY = 2.0  # seconds
@@ -27,6 +28,9 @@ def s3_options(access: Access) -> dict[str, Any]:
     options["config_kwargs"] = config
     named = {"endpoint_url": access.endpoint_url, "anon": access.anon, "profile": access.profile}
     return options | {name: value for name, value in named.items() if value}
+
+
+Call = Callable[..., Any]  # (coroutine function, filesystem, ...) -> what it returns, run on the filesystem's loop
 
 
 async def presign(filesystem: Any, bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], str]:
@@ -47,16 +51,20 @@ async def presign(filesystem: Any, bucket: str, keys: Sequence[str]) -> tuple[tu
     return tuple(urls), secret
 
 
-Sign = Callable[[Any, str, Sequence[str]], tuple[tuple[str, ...], str]]  # `presign`, made synchronous
+async def read_rows_ourselves(filesystem: Any, bucket: str) -> None:
+    """Have the filesystem's client leave the rows of listings to `take_rows`."""
+    await filesystem.set_session()
+    client = await filesystem.get_s3(bucket)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", take_rows, unique_id="tusz_cache")
 
 
 class S3Source:
     """Objects below s3://bucket/prefix, or the one object of that name."""
 
-    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], sign: Sign) -> None:
+    def __init__(self, url: str, filesystem: Any, path: str, reopen: Callable[[], Any], call: Call) -> None:
         self.url = url
         self._fs = filesystem
-        self._reopen, self._sign = reopen, sign
+        self._reopen, self._call = reopen, call
         self._bucket, _, prefix = path.partition("/")
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._single: str | None = None  # the key, if the source turned out to be one object
@@ -67,31 +75,21 @@ class S3Source:
         self._cafile, self._verify = _certificates(filesystem)
 
     def entries(self) -> Iterator[Entry]:
-        """See Source. Pages of 1000, never cached."""
+        """See Source. Pages of 1000, several folders at once, never cached."""
+        with translated(self.url):
+            self._call(read_rows_ourselves, self._fs, self._bucket)
         empty = True
-        for row in self._rows():
+        for row in listed(self._page, self._prefix):
             empty = False
-            yield Entry(row["Key"].removeprefix(self._prefix), int(row["Size"]), row["ETag"].strip('"'))
+            etag = row.get("ETag")
+            yield Entry(row["Key"].removeprefix(self._prefix), int(row["Size"]), etag.strip('"') if etag else None)
         if empty and self._prefix:
             yield from self._as_single()
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        token: dict[str, str] = {}
-        while True:
-            with translated(self.url):
-                page = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, **token)
-            rows = page.get("Contents", [])
-            if page.get("KeyCount", len(rows)) != len(rows):
-                raise ListingBroken(f"a page of {self.url} lacks keys that it counts", hint="run again")
-            yield from rows
-            if not page.get("IsTruncated"):
-                return
-            following = page.get("NextContinuationToken")
-            if not following or following == token.get("ContinuationToken"):
-                raise ListingBroken(
-                    f"the listing of {self.url} ends in the middle", hint="run again; nothing was concluded from it"
-                )
-            token = {"ContinuationToken": following}
+    def _page(self, **parameters: str | int) -> dict[str, Any]:
+        with translated(self.url):
+            answer: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **parameters)
+        return answer
 
     def _as_single(self) -> Iterator[Entry]:
         key = self._prefix.rstrip("/")
@@ -141,14 +139,14 @@ class S3Source:
         key = self._key(entry)
         with translated(self.url):
             made = self._current_presigner()
-            url = made.url(key) if made else self._sign(self._fs, self._bucket, [key])[0][0]
+            url = made.url(key) if made else self._call(presign, self._fs, self._bucket, [key])[0][0]
         return HttpFetch(url, _CHECKSUMS, is_s3=True, cafile=self._cafile, verify=self._verify)
 
     def _current_presigner(self) -> Presigner | None:
         """Return a presigner made lately, or None where only botocore knows how to sign."""
         with self._lock:
             if time.monotonic() > self._presigner_ends:
-                (first, second), secret = self._sign(self._fs, self._bucket, PROBES)
+                (first, second), secret = self._call(presign, self._fs, self._bucket, PROBES)
                 self._presigner = presigner((first, second), secret)
                 self._presigner_ends = time.monotonic() + PRESIGN_FOR
             return self._presigner
