@@ -10,10 +10,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from bench.keys import entries
+from tusz_cache.entry import Entry
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
 _ROW = (
@@ -27,12 +29,13 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, count: int, latency: float) -> None:
+    def __init__(self, objects: Iterable[Entry], latency: float = 0.0) -> None:
+        """objects: in the order of their keys, which need no quoting."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.latency = latency  # seconds before each answer
         self.keys: list[str] = []
         self.rows: list[str] = []
-        for entry in entries(count):
+        for entry in objects:
             self.keys.append(entry.key)
             self.rows.append(_ROW.format(key=entry.key, etag=entry.etag, size=entry.size))
 
@@ -72,8 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a listing."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         time.sleep(self.server.latency)
-        body = self.server.page(asked)
-        self.send_response(200)
+        known = asked.get("list-type") == "2"  # version 1 has other tokens: a client would ask without end
+        body = self.server.page(asked) if known else b""
+        self.send_response(200 if known else 501)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -89,7 +93,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     options = parser.parse_args()
-    server = Server(options.keys, options.latency)
+    server = Server(entries(options.keys), options.latency)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()

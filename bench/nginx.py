@@ -1,4 +1,4 @@
-"""nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings come from `bench.listing`.
+"""nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings come from `bench.lister`.
 
 Debian's package is `nginx-light`. Signatures are not checked, which costs every client the same: nothing.
 """
@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Self
 
 from awscrt.checksums import crc64nvme
 
-from bench.listing import ListingServer, Row
+from bench.lister import Server
+from tusz_cache.entry import Entry
 
 BUCKET = "bench"
 _CONFIG = """
@@ -66,20 +68,23 @@ class Nginx:
 
     def __enter__(self) -> Self:
         files = sorted(path for path in (self._root / BUCKET).rglob("*") if path.is_file())
-        rows = [Row(str(path.relative_to(self._root / BUCKET)), path.stat().st_size, etag_of(path)) for path in files]
+        base = self._root / BUCKET
+        rows = [Entry(path.relative_to(base).as_posix(), path.stat().st_size, etag_of(path)) for path in files]
         with (self._work / "crc.map").open("w") as table:
             for path in files:
                 crc = base64.b64encode(crc64nvme(path.read_bytes(), 0).to_bytes(8, "big")).decode()
                 table.write(f'"/{path.relative_to(self._root)}" "{crc}";\n')
         _certificate(self._work)
-        listing = self._stack.enter_context(ListingServer(BUCKET, rows))
+        listing = self._stack.enter_context(Server(sorted(rows, key=lambda row: row.key)))
+        threading.Thread(target=listing.serve_forever, daemon=True).start()
+        self._stack.callback(listing.shutdown)
         config = self._work / "nginx.conf"
         config.write_text(
             _CONFIG.format(
                 work=self._work,
                 root=self._root,
                 workers=os.cpu_count(),
-                listing=listing.port,
+                listing=listing.server_port,
                 http=self._ports[0],
                 https=self._ports[1],
             )
