@@ -40,8 +40,10 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     # the source
     (
         "stores.base",
+        "stores.schemes",
         "stores.foreign",
         "stores.generic",
+        "stores.known",
         "stores.http",
         "stores.local",
         "stores.s3",
@@ -169,6 +171,7 @@ def test_one_module_imports_fsspec():
     """fsspec is imported in one place, and its implementations and their SDKs nowhere."""
     assert {"stores.opening"} == importers("fsspec")
     assert set() == importers("s3fs", "gcsfs", "adlfs", "boto3", "botocore", "aiobotocore", "aiohttp")
+    assert set() == importers("google", "azure", "sshfs", "asyncssh", "huggingface_hub")
 
 
 def test_nothing_imports_what_the_package_does_not_need():
