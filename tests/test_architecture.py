@@ -342,7 +342,22 @@ def test_both_ways_to_a_command_are_the_same(verb: str):
 @pytest.mark.parametrize("module", ["tusz_cache", "tusz_cache.copying.worker", "tusz_cache.sync", "tusz_cache.verify"])
 def test_heavy_packages_wait_until_they_are_needed(module: str):
     """Importing the package, a command or a worker loads no filesystem and no SDK."""
-    heavy = "fsspec", "s3fs", "botocore", "aiobotocore", "boto3", "aiohttp", "numpy", "moto"
+    heavy = (
+        "gcsfs",
+        "adlfs",
+        "azure",
+        "sshfs",
+        "asyncssh",
+        "huggingface_hub",
+        "fsspec",
+        "s3fs",
+        "botocore",
+        "aiobotocore",
+        "boto3",
+        "aiohttp",
+        "numpy",
+        "moto",
+    )
     ran = python("-c", f"import sys, {module}; print(sorted(set({heavy!r}) & set(sys.modules)))")
 
     assert ("[]\n", "") == (ran.stdout, ran.stderr)

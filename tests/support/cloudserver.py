@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -46,6 +47,13 @@ def as_json(value: object, status: int = 200, **headers: str) -> Reply:
     return Reply(status, json.dumps(value).encode(), {"Content-Type": "application/json", **named})
 
 
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients go away."""
+
+
 class CloudServer:
     """A store with one container "lab". Subclasses know a protocol."""
 
@@ -60,8 +68,9 @@ class CloudServer:
         self.status: list[int] = []  # what the next requests for bytes are answered with
         self.flips = 0  # answers in which a byte is wrong on the way; -1: all
         self.hang = threading.Event()  # while set, requests for bytes are not answered
+        self.delay = 0.0  # seconds before bytes are sent
         self.act: Callable[[], object] | None = None  # called once, before bytes are sent
-        self.reads: list[tuple[str, int, int]] = []  # key, start, stop of every request for bytes
+        self.sent = 0  # bytes
         self.asked = 0  # requests of other kinds
         self._over = threading.Event()
 
@@ -82,13 +91,16 @@ class CloudServer:
         raise NotImplementedError
 
     def __enter__(self) -> "CloudServer":
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Listener(("127.0.0.1", 0), _handler(self))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.vanish()
+
+    def vanish(self) -> None:
+        """Be gone, as a machine that is switched off."""
         self._over.set()
         self._server.shutdown()
         self._server.server_close()
@@ -112,6 +124,7 @@ class CloudServer:
         if self.act is not None:
             act, self.act = self.act, None
             act()
+        time.sleep(self.delay)
         while self.hang.is_set() and not self._over.wait(0.05):
             pass
         if self.status:
@@ -121,7 +134,7 @@ class CloudServer:
         size = len(stored.data)
         first, _, last = wanted.removeprefix("bytes=").partition("-")
         start, stop = (int(first), min(int(last) + 1, size) if last else size) if wanted else (0, size)
-        self.reads.append((key, start, stop))
+        self.sent += stop - start
         data = bytearray(stored.data[start:stop])
         if self.flips and data:
             self.flips -= self.flips > 0

@@ -1,11 +1,14 @@
 """A real SFTP server on loopback: asyncssh's, in a thread of this process, with a key made on the fly."""
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import asyncssh
+
+from tests.support.running import tree
 
 
 class _Files(asyncssh.SFTPServer):
@@ -20,7 +23,7 @@ class _Files(asyncssh.SFTPServer):
         if home.act is not None:
             act, home.act = home.act, None
             act()
-        while home.hang:
+        while home.hang.is_set():
             await asyncio.sleep(0.05)
         await asyncio.sleep(home.delay)
         data = super().read(file_obj, offset, size)
@@ -47,9 +50,10 @@ class SftpServer:
 
     def __init__(self, folder: Path, keys: Path) -> None:
         self.folder, self.keys = folder, keys
+        self.versions = 0
         self.sent = 0  # bytes
         self.delay = 0.0  # seconds for every read of at most some 64 KiB
-        self.hang = False
+        self.hang = threading.Event()  # while set, reads are not answered
         self.act: Any = None  # called once, before the first bytes of a file are read
         self.connections: set[Any] = set()
         self._loop = asyncio.new_event_loop()
@@ -59,33 +63,30 @@ class SftpServer:
         self.client_key = self.keys / "client"
         client.write_private_key(self.client_key)
         client.write_public_key(self.keys / "authorized")
-        self._host, self.port = host, 0
+        self._host = host
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.listen()
+        self._listen()
         self.known_hosts = self.keys / "known_hosts"
         known = host.export_public_key().decode()
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {known}")
         return self
 
-    def listen(self) -> None:
-        """Accept connections, at the same port again after `drop`."""
-
+    def _listen(self) -> None:
         async def go() -> Any:
             return await asyncssh.listen(
                 "127.0.0.1",
-                self.port,
+                0,
                 server_host_keys=[self._host],
                 authorized_client_keys=str(self.keys / "authorized"),
                 server_factory=lambda: _Connections(self),
                 sftp_factory=lambda channel: _Files(channel, self),
-                reuse_address=True,
             )
 
         self._acceptor = asyncio.run_coroutine_threadsafe(go(), self._loop).result(30)
         self.port = self._acceptor.get_port()
 
-    def drop(self) -> None:
+    def vanish(self) -> None:
         """End all connections at once, and accept no more."""
 
         async def go() -> None:
@@ -97,15 +98,34 @@ class SftpServer:
         asyncio.run_coroutine_threadsafe(go(), self._loop).result(30)
 
     def __exit__(self, *_: object) -> None:
-        self.hang = False
-        self.drop()
+        self.hang.clear()
+        self.vanish()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
+    # what it has in common with CloudServer
+
+    scheme = "sftp"
+
     @property
-    def url(self) -> str:
+    def root(self) -> str:
         return f"sftp://user@127.0.0.1:{self.port}/tusz"
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.versions += 1
+        draft = self.folder / "draft"
+        draft.write_bytes(data)
+        os.utime(draft, (1_700_000_000 + self.versions,) * 2)  # the protocol tells whole seconds
+        draft.replace(path)
+
+    def drop(self, key: str) -> None:
+        (self.folder / key).unlink()
+
+    def contents(self) -> dict[str, bytes]:
+        return tree(self.folder)
 
     def options(self) -> dict[str, Any]:
         return {"client_keys": str(self.client_key), "known_hosts": str(self.known_hosts)}

@@ -210,7 +210,8 @@ class _GenericStream:
             self._check()  # the version before and after is the same, so the bytes between are of it
 
     def _check(self) -> Facts:
-        facts, entry = self._fetch.source.facts(self.piece.entry), self.piece.entry
+        entry = self.piece.entry
+        facts = self._fetch.source.facts(entry, self.piece.stall)
         if (facts.size, facts.etag) != (entry.size, entry.etag):
             raise SourceChanged(f"{entry.key!r} was changed after it was listed", hint=_REPLAN)
         return facts

@@ -70,8 +70,8 @@ class RangeReader(Protocol):
     def read(self, entry: Entry, start: int, stop: int, stall: float) -> bytes:
         """Return bytes [start, stop) of `entry`. stall: seconds without an answer. Raises CacheError."""
 
-    def facts(self, entry: Entry) -> Facts:
-        """Say what the object is now. Raises CacheError."""
+    def facts(self, entry: Entry, stall: float) -> Facts:
+        """Say what the object is now. stall: as for `read`. Raises CacheError."""
 
 
 class Source(Protocol):

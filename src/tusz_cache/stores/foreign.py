@@ -181,6 +181,7 @@ def _by_text(error: BaseException, url: str) -> CacheError | None:
 
 # those whose class says more than their status
 _PLAIN: tuple[Row, ...] = (
+    ({"GatedRepoError"}, AccessDenied, "the hub does not let us read {url}: {error}", ""),
     (
         {"RepositoryNotFoundError", "RevisionNotFoundError"},
         NoSuchSource,

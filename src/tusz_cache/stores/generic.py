@@ -92,17 +92,17 @@ class GenericSource:
     def _path(self, entry: Entry) -> str:
         return self._root if self._single else f"{self._root}/{entry.key}"
 
-    def facts(self, entry: Entry) -> Facts:
-        """See Source."""
+    def facts(self, entry: Entry, stall: float | None = None) -> Facts:
+        """See Source. stall: seconds without an answer; None: ANSWER."""
         try:
-            info = self._info(self._path(entry))
+            info = self._info(self._path(entry), stall)
         except NoSuchSource as error:
             raise SourceChanged(f"{entry.key!r} is gone from the source", hint=_REPLAN) from error
         return Facts(self._size(entry.key, info), self._scheme.mark(info), self._scheme.expect(info))
 
-    def _info(self, path: str) -> Info:
+    def _info(self, path: str, seconds: float | None = None) -> Info:
         with translated(self.url):
-            info: Info = self._call("info", ANSWER, path)
+            info: Info = self._call("info", seconds or ANSWER, path)
         return info
 
     def fetch(self, entry: Entry) -> GenericFetch:

@@ -1,5 +1,6 @@
 """Schemes whose filesystems need more than `find`, `info` and `cat_file` as they are. Nothing is imported of theirs."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -8,6 +9,8 @@ from tusz_cache.entry import Entry
 from tusz_cache.errors import UsageError
 from tusz_cache.stores.foreign import is_lost_connection, translated
 from tusz_cache.stores.generic import ANSWER, GenericSource, Method
+
+SFTP_BLOCK = 64 * 1024  # bytes; what most servers send at most in one answer
 
 
 class GoogleSource(GenericSource):
@@ -44,10 +47,23 @@ class SftpSource(GenericSource):
 
 
 async def _range(filesystem: Any, path: str, start: int, stop: int) -> bytes:
-    """Read bytes [start, stop), many requests at once. Not by sshfs's own `cat_file`, which reads the whole file."""
-    async with filesystem._pool.get() as channel, channel.open(path, "rb") as file:  # noqa: SLF001 - its only way to a channel
-        data: bytes = await file.read(stop - start, start)
-        return data
+    """Read bytes [start, stop), many requests at once. Not by sshfs's own `cat_file`, which reads the whole file.
+
+    Nor by asyncssh's parallel reading: a lost connection leaves it with errors that it prints.
+    """
+    async with filesystem._pool.get() as channel, channel.open(path, "rb", block_size=0) as file:  # noqa: SLF001 - the only way to a channel
+        blocks = (_block(file, at, min(at + SFTP_BLOCK, stop)) for at in range(start, stop, SFTP_BLOCK))
+        return b"".join(await asyncio.gather(*blocks))
+
+
+async def _block(file: Any, start: int, stop: int) -> bytes:
+    data: bytes = await file.read(stop - start, start)
+    while data and start + len(data) < stop:  # a server may send less than it is asked for
+        more = await file.read(stop - start - len(data), start + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 class HubSource(GenericSource):
