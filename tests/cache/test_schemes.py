@@ -211,7 +211,7 @@ def test_a_silent_server_is_given_up(store: Store, target: Path) -> None:
     """--stall-timeout holds for every scheme: a server that stops answering ends the run with exit 3."""
     store.server.hang.set()
     began = time.monotonic()
-    result = store.attempt(target, source=f"{store.server.root}/{LONG}", stall_timeout=0.5, retries=1)
+    result = store.attempt(target, source=f"{store.server.root}/{LONG}", stall_timeout=0.5, retries=0)
     store.server.hang.clear()
     assert (3, True) == (result.code, time.monotonic() - began < 20)
     assert "no answer" in result.json["failures"][0]["error"]

@@ -84,7 +84,7 @@ ANY = Scheme(
 )
 GOOGLE = Scheme(
     extra="gs",
-    # not the one that fsspec finds: it asks for the kind of bucket by gRPC, and reads without naming the generation
+    # not the one that fsspec finds: it asks for the kind of bucket by gRPC, before each read where that is not allowed
     filesystem="gcsfs.core:GCSFileSystem",
     identity="the identity needs storage.objects.list and storage.objects.get; name it by "
     "GOOGLE_APPLICATION_CREDENTIALS or --storage-option token=KEY.json, or for a public bucket "
