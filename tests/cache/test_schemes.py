@@ -20,6 +20,7 @@ from tusz_cache import Access, CacheError, Durability, SyncReport, SyncSettings,
 from tusz_cache.errors import exit_status
 from tusz_cache.progress import Progress
 from tusz_cache.stores import generic
+from tusz_cache.stores.opening import without_secrets
 
 LONG = "train/long_s001_t000_windows.npz"  # several parts
 FILES = {
@@ -322,6 +323,24 @@ def test_an_unknown_server_is_not_trusted(store: Store, target: Path, tmp_path: 
     empty.write_text("")
     options = store.server.options() | {"known_hosts": str(empty)}
     refused(store.attempt(target, access=Access(storage_options=options)), 2, "ssh-keyscan")
+
+
+@only("sftp")
+def test_a_password_is_never_shown(store: Store, target: Path) -> None:
+    """A password in the URL stays out of what is said of it, also where the source cannot be opened."""
+    options = store.server.options() | {"client_keys": [], "colour": "blue"}
+    source = store.server.root.replace("user@", "user:hush-hush@")
+    for wrong in (options, {key: value for key, value in options.items() if key != "colour"}):
+        result = store.attempt(target, source=source, access=Access(storage_options=wrong))
+        assert (2, False) == (result.code, "hush-hush" in f"{result.error} {result.error and result.error.hint}")
+
+
+def test_a_container_is_no_user() -> None:
+    """abfs://container@account keeps its container where user names and passwords are left out."""
+    assert "abfs://lab@account.dfs.core.windows.net/tusz" == without_secrets(
+        "abfs://lab@account.dfs.core.windows.net/tusz"
+    )
+    assert "sftp://host/tusz" == without_secrets("sftp://user:hush-hush@host/tusz")
 
 
 @only("sftp")

@@ -16,7 +16,7 @@ from tusz_cache.stores.http import HttpSource
 from tusz_cache.stores.known import SOURCES
 from tusz_cache.stores.local import LocalSource
 from tusz_cache.stores.s3 import S3Source, presign, s3_options
-from tusz_cache.stores.schemes import ANY, KNOWN, Scheme
+from tusz_cache.stores.schemes import ANY, AZURE, KNOWN, Scheme
 
 _S3 = {"s3", "s3a"}
 _HTTP = {"http", "https"}
@@ -115,12 +115,13 @@ def _check_names(kind: Any, scheme: str, known: Scheme, options: dict[str, Any])
 
 
 def _connected(kind: Any, url: str, known: Scheme, options: dict[str, Any]) -> Any:
-    with translated(url):
+    shown = without_secrets(url)
+    with translated(shown):
         try:
             named = kind._get_kwargs_from_urls(url)  # noqa: SLF001 - fsspec's own way from a URL to host and user
             return kind(**{**known.options, **named, **options}, skip_instance_cache=True)
         except (TypeError, ValueError, FileNotFoundError) as error:
-            raise UsageError(f"cannot open {url}: {error}", hint=known.identity) from error
+            raise UsageError(f"cannot open {shown}: {error}", hint=known.identity) from error
 
 
 def upload(directory: Path, url: str, access: Access) -> None:
@@ -143,7 +144,9 @@ def _absolute(text: str) -> Path:
 def without_secrets(url: str) -> str:
     """Return `url` without user name, password and query, as messages and the seal may show it."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    # abfs://container@account: what stands before the "@" is no user
+    place = parts.netloc if KNOWN.get(parts.scheme) is AZURE else parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, place, parts.path, "", ""))
 
 
 def target_path(target: str | os.PathLike[str]) -> Path:
