@@ -148,7 +148,7 @@ def test_an_edit_of_the_same_size_is_seen(store: Store, target: Path) -> None:
 def test_few_requests(store: Store, target: Path) -> None:
     """Where requests for bytes name the version, nothing is asked after them, and the Hub's tree is listed once."""
     store.sync(target)
-    assert store.server.asked <= {"gs": 8 + 2 * len(FILES), "hf": 8}[store.scheme]
+    assert store.server.asked <= {"gs": 10 + 3 * len(FILES), "hf": 8}[store.scheme]
 
 
 # changes on the way
