@@ -42,11 +42,14 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     # the source
     (
         "stores.base",
+        "stores.schemes",
         "stores.foreign",
         "stores.generic",
+        "stores.known",
         "stores.http",
         "stores.local",
         "stores.listing",
+        "stores.signing",
         "stores.s3",
         "stores.opening",
         "stores",
@@ -63,8 +66,11 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "copying.lanes",
         "copying.rereading",
         "copying.opening",
+        "copying.asking",
+        "copying.crew",
         "copying.pool",
         "copying.worker",
+        "copying.dispatch",
         "copying.committer",
         "copying.engine",
     ),
@@ -172,6 +178,7 @@ def test_one_module_imports_fsspec():
     """fsspec is imported in one place, and its implementations and their SDKs nowhere."""
     assert {"stores.opening"} == importers("fsspec")
     assert set() == importers("s3fs", "gcsfs", "adlfs", "boto3", "botocore", "aiobotocore", "aiohttp")
+    assert set() == importers("google", "azure", "sshfs", "asyncssh", "huggingface_hub")
 
 
 def test_nothing_imports_what_the_package_does_not_need():
@@ -342,7 +349,22 @@ def test_both_ways_to_a_command_are_the_same(verb: str):
 @pytest.mark.parametrize("module", ["tusz_cache", "tusz_cache.copying.worker", "tusz_cache.sync", "tusz_cache.verify"])
 def test_heavy_packages_wait_until_they_are_needed(module: str):
     """Importing the package, a command or a worker loads no filesystem and no SDK."""
-    heavy = "fsspec", "s3fs", "botocore", "aiobotocore", "boto3", "aiohttp", "numpy", "moto"
+    heavy = (
+        "gcsfs",
+        "adlfs",
+        "azure",
+        "sshfs",
+        "asyncssh",
+        "huggingface_hub",
+        "fsspec",
+        "s3fs",
+        "botocore",
+        "aiobotocore",
+        "boto3",
+        "aiohttp",
+        "numpy",
+        "moto",
+    )
     ran = python("-c", f"import sys, {module}; print(sorted(set({heavy!r}) & set(sys.modules)))")
 
     assert ("[]\n", "") == (ran.stdout, ran.stderr)

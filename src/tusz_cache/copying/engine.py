@@ -3,21 +3,17 @@
 Every message comes through one inbox: pieces fetched or failed, answers of openers, files committed, bugs.
 """
 
-import itertools
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tusz_cache.copying.asking import Answers, Asking, Task, one, tasks
 from tusz_cache.copying.committer import Committed, Committer
 from tusz_cache.copying.dispatch import Dispatch, Flight
 from tusz_cache.copying.journal import Journal, OpenFile
 from tusz_cache.copying.lanes import Failed, Fetched, Skipped
-from tusz_cache.copying.line import BATCH, is_small
 from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
 from tusz_cache.copying.rate import OUTAGE, Weather, backoff
 from tusz_cache.copying.transfer import Transfer, Verdict
@@ -38,39 +34,10 @@ from tusz_cache.plan import Plan
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
 
-Task = Callable[[], Sequence[Answer]]
-
-OPENERS = 8  # threads that ask the control plane and read back
 UNCOMMITTED = 512  # files fetched but not yet durable; beyond, fetching waits for the disk
 WRONG_WHOLES = 2  # times that a file is fetched again because its whole checksum was wrong
 REFUSALS = 3  # 403 for one file, with fresh signatures in between
 TICK = 0.2  # seconds between two looks at the clock and the stop flag
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What an opener's task brought."""
-
-    answers: Sequence[Answer]
-
-
-def _one(ask: Callable[..., Answer], *arguments: Any, **options: Any) -> Task:
-    return lambda: (ask(*arguments, **options),)
-
-
-def _orders(entries: Iterable[Entry], claims: Mapping[str, OpenFile]) -> Iterator[list[Entry]]:
-    """Yield neighbouring small files together, and every other file, or one that was begun, for itself."""
-    batch: list[Entry] = []
-    for entry in entries:
-        if not is_small(entry.size) or entry.key in claims:
-            yield [entry]
-            continue
-        batch.append(entry)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 class Engine:
@@ -93,14 +60,13 @@ class Engine:
         self._room = UNCOMMITTED if target.durability.commit is None else sys.maxsize
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._opener = Opener(source, target, settings.part_size)
-        self._threads = ThreadPoolExecutor(OPENERS, thread_name_prefix="open")
+        self._asking = Asking(self._inbox.put)
         front_to_back = target.durability.front_to_back
         self._dispatch = Dispatch(self._inbox.put, settings, front_to_back=front_to_back, share=share)
         self._line = self._dispatch.line
         self._committer = Committer(target, journal, self._inbox.put)
         self._notes: list[Sequence[Any]] = []  # for the journal, before anything is published
         self._whole: list[Transfer | Entry] = []  # for the committer
-        self._asked = 0  # tasks that openers owe
         self._committing = 0  # files that the committer owes
         self._weather = Weather()
 
@@ -111,16 +77,12 @@ class Engine:
         Raises: Interrupted; NoSpace, TargetError and Unreachable, which end everything; bugs of any thread.
         """
         guests = frozenset() if self._settings.adopt else plan.guests
-        check = self._opener.for_check
-        todo: Iterator[Task] = itertools.chain(
-            (_one(check, e, here[e.key], claims.get(e.key), is_guest=e.key in guests) for e in plan.check),
-            (self._copying(entries, claims) for entries in _orders(plan.copy, claims)),
-        )
+        todo = tasks(self._opener, plan, here, claims, guests)
         with self._dispatch:
             try:
                 self._loop(todo)
             finally:
-                self._threads.shutdown(cancel_futures=True)
+                self._asking.close()
                 self._committer.close()
                 self._take_in_commits()
         self.outcome.throttled = self._dispatch.rate.throttled
@@ -128,11 +90,6 @@ class Engine:
             hint = "run the same command again: it goes on from here"
             raise Interrupted("stopped by a signal; what is whole is kept", hint=hint, signum=signum)
         return self.outcome
-
-    def _copying(self, entries: Sequence[Entry], claims: Mapping[str, OpenFile]) -> Task:
-        if len(entries) == 1:
-            return _one(self._opener.for_copy, entries[0], claims.get(entries[0].key))
-        return partial(self._opener.for_copies, entries)
 
     def _loop(self, todo: Iterator[Task]) -> None:
         more = True
@@ -142,9 +99,9 @@ class Engine:
                 more = more and self._open(todo)
                 now = time.monotonic()
                 self._dispatch.issue(now)
-                if not more and not self._asked:
+                if not more and not self._asking.owed:
                     self._dispatch.cut_stragglers(now)
-            if self._dispatch.is_idle and (stopping or not (more or self._asked or self._line)):
+            if self._dispatch.is_idle and (stopping or not (more or self._asking.owed or self._line)):
                 return
             try:
                 message = self._inbox.get(timeout=TICK)
@@ -157,20 +114,12 @@ class Engine:
 
     def _open(self, todo: Iterator[Task]) -> bool:
         """Ask about more files, some ahead of the workers. Returns False at the end of the plan."""
-        while self._asked + self._line.orders < 2 * self._dispatch.at_once and self._committing < self._room:
+        while self._asking.owed + self._line.orders < 2 * self._dispatch.at_once and self._committing < self._room:
             task = next(todo, None)
             if task is None:
                 return False
-            self._ask(task)
+            self._asking.ask(task)
         return True
-
-    def _ask(self, task: Task) -> None:
-        self._asked += 1
-        self._threads.submit(task).add_done_callback(self._answered)
-
-    def _answered(self, future: Future[Sequence[Answer]]) -> None:
-        if not future.cancelled():
-            self._inbox.put(future.exception() or Answers(future.result()))
 
     # taking in messages
 
@@ -186,7 +135,7 @@ class Engine:
                         case Skipped():
                             self._again(flight)
             case Answers():
-                self._asked -= 1
+                self._asking.owed -= 1
                 for answer in message.answers:
                     self._take_answer(answer)
             case Committed():
@@ -257,7 +206,7 @@ class Engine:
             self._whole.append(transfer)
         elif verdict is Verdict.UNKNOWN or (transfer.is_composite and not transfer.reread):
             transfer.reread = True
-            self._ask(_one(self._opener.judge, transfer))
+            self._asking.ask(one(self._opener.judge, transfer))
         else:
             self._fetch_anew(transfer)
 
@@ -327,7 +276,7 @@ class Engine:
             return
         transfer.fetch = None
         self._line.leave(transfer)
-        self._ask(_one(self._opener.renew, transfer))
+        self._asking.ask(one(self._opener.renew, transfer))
 
     def _committed(self, message: Committed) -> None:
         self._committing -= len(message.copied) + len(message.kept)

@@ -19,7 +19,7 @@ from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, NoSuchSource, SourceChanged
 from tusz_cache.ssd import open_existing, open_partial, write_at, write_new
 from tusz_cache.ssd import translated as target_errors
-from tusz_cache.stores.base import Fetch, GenericFetch, HttpFetch, LocalFetch
+from tusz_cache.stores.base import Facts, Fetch, GenericFetch, HttpFetch, LocalFetch
 from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.local import mark_of
 
@@ -201,7 +201,7 @@ def _open(piece: Piece) -> _Stream:
         case LocalFetch():
             return _LocalStream(piece.entry, piece.fetch.path, piece.start)
         case GenericFetch():
-            return _GenericStream(piece.entry, piece.fetch, piece.start)
+            return _GenericStream(piece)
 
 
 def _blocks(stream: _Stream, piece: Piece) -> Iterator[memoryview]:
@@ -262,25 +262,37 @@ class _LocalStream:
 
 @dataclass(slots=True)
 class _GenericStream:
-    entry: Entry
-    fetch: GenericFetch
-    offset: int
+    piece: Piece
     expectation: Expectation = NOTHING
+    _offset: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self._check()
+        self._offset = self.piece.start
+        whole = self.piece.length == self.piece.entry.size
+        if whole or not self._fetch.names_version:
+            facts = self._check()
+            self.expectation = facts.expectation if whole else NOTHING
+
+    @property
+    def _fetch(self) -> GenericFetch:
+        assert isinstance(self.piece.fetch, GenericFetch)
+        return self.piece.fetch
 
     def fill(self, view: memoryview) -> None:
-        view[:] = self.fetch.source.read(self.fetch.key, self.offset, self.offset + len(view))
-        self.offset += len(view)
+        stop = self._offset + len(view)
+        view[:] = self._fetch.source.read(self.piece.entry, self._offset, stop, self.piece.stall)
+        self._offset = stop
 
     def finish(self) -> None:
-        self._check()  # the version before and after is the same, so the bytes between are of it
+        if not self._fetch.names_version:
+            self._check()  # the version before and after is the same, so the bytes between are of it
 
-    def _check(self) -> None:
-        facts = self.fetch.source.facts(self.entry)
-        if (facts.size, facts.etag) != (self.entry.size, self.entry.etag):
-            raise SourceChanged(f"{self.entry.key!r} was changed after it was listed", hint=_REPLAN)
+    def _check(self) -> Facts:
+        entry = self.piece.entry
+        facts = self._fetch.source.facts(entry, self.piece.stall)
+        if (facts.size, facts.etag) != (entry.size, entry.etag):
+            raise SourceChanged(f"{entry.key!r} was changed after it was listed", hint=_REPLAN)
+        return facts
 
 
 def read_range(descriptor: int, start: int, length: int, path: Path) -> Iterator[memoryview]:

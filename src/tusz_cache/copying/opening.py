@@ -16,7 +16,7 @@ from tusz_cache.copying.transfer import Transfer, Verdict, part_size_for, partia
 from tusz_cache.entry import Entry
 from tusz_cache.errors import AccessDenied, CacheError, ForeignTarget, SourceChanged
 from tusz_cache.ssd import Target, open_partial
-from tusz_cache.stores.base import Facts, HttpFetch, Source
+from tusz_cache.stores.base import Facts, LocalFetch, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class Opener:
             claim = None
         fetch = self.source.fetch(entry)
         # an object in one part brings its checksum along with its bytes
-        if facts is None and (entry.size > self.part_size or claim is not None) and isinstance(fetch, HttpFetch):
+        if facts is None and (entry.size > self.part_size or claim is not None) and not isinstance(fetch, LocalFetch):
             facts = ask(self.source, entry)
         block = BLOCK if self.target.durability.front_to_back else 1
         part_size = claim.part_size if claim else part_size_for(facts, self.part_size, block)
         transfer = Transfer(entry, claim.number if claim else None, path, part_size, fetch=fetch)
         if facts is not None:
             transfer.expectation, transfer.source_parts = facts.expectation, facts.part_sizes
-        elif not isinstance(fetch, HttpFetch):
+        elif isinstance(fetch, LocalFetch):
             transfer.expectation = NOTHING
         if claim is not None:
             take_over(transfer, claim)

@@ -55,10 +55,10 @@ class LocalFetch:
 
 @dataclass(frozen=True, slots=True)
 class GenericFetch:
-    """Bytes by fsspec's own `cat_file`, in this process only."""
+    """Bytes by fsspec's own reading, in this process only."""
 
     source: "RangeReader"
-    key: str
+    names_version: bool = False  # a request for bytes names the version it wants, so that no other can come
 
 
 Fetch = HttpFetch | LocalFetch | GenericFetch
@@ -67,11 +67,11 @@ Fetch = HttpFetch | LocalFetch | GenericFetch
 class RangeReader(Protocol):
     """Reads a part of an object."""
 
-    def read(self, key: str, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of `key`. Raises CacheError."""
+    def read(self, entry: Entry, start: int, stop: int, stall: float) -> bytes:
+        """Return bytes [start, stop) of `entry`. stall: seconds without an answer. Raises CacheError."""
 
-    def facts(self, entry: Entry) -> Facts:
-        """Say what the object is now. Raises CacheError."""
+    def facts(self, entry: Entry, stall: float) -> Facts:
+        """Say what the object is now. stall: as for `read`. Raises CacheError."""
 
 
 class Source(Protocol):

@@ -1,21 +1,28 @@
 """Opening a location. The only import of fsspec."""
 
+import importlib
+import inspect
+import logging
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from tusz_cache.errors import NoSuchSource, TargetError, UsageError
+from tusz_cache.errors import MissingPackage, NoSuchSource, TargetError, UsageError
 from tusz_cache.stores.base import Access, Source
 from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.generic import GenericSource
 from tusz_cache.stores.http import HttpSource
+from tusz_cache.stores.known import SOURCES
 from tusz_cache.stores.local import LocalSource
 from tusz_cache.stores.s3 import S3Source, s3_options
+from tusz_cache.stores.schemes import ANY, AZURE, KNOWN, Scheme
 
 _S3 = {"s3", "s3a"}
 _HTTP = {"http", "https"}
+_NOISY = ("gcsfs", "azure", "asyncssh")  # they raise what they log
+_SILENCE = logging.NullHandler()
 
 
 def open_source(url: str, access: Access | None = None) -> Source:
@@ -37,13 +44,13 @@ def open_source(url: str, access: Access | None = None) -> Source:
     options: dict[str, Any] = dict(access.storage_options)
     if scheme in _S3:
         options = s3_options(access)
-    filesystem = _filesystem(scheme, url, options)
     shown = without_secrets(url)
     if scheme in _S3:
+        filesystem = _filesystem(scheme, url, options)
         return S3Source(shown, filesystem, rest, lambda: _filesystem(scheme, url, options), _call)
     if scheme in _HTTP:
-        return HttpSource(shown, filesystem, url)
-    return GenericSource(shown, filesystem, url)
+        return HttpSource(shown, _filesystem(scheme, url, options), url)
+    return _open_generic(scheme, url, shown, options)
 
 
 def _open_local(url: str, rest: str) -> LocalSource:
@@ -66,13 +73,55 @@ def _filesystem(scheme: str, url: str, options: dict[str, Any]) -> Any:
 
     with translated(url):
         try:
-            return fsspec.filesystem(
-                scheme, **options, use_listings_cache=False, skip_instance_cache=scheme != "memory"
-            )
+            kind = fsspec.get_filesystem_class(scheme)
+            # s3 and http take nothing from a URL but what is in its path
+            named = {} if scheme in _S3 | _HTTP else kind._get_kwargs_from_urls(url)  # noqa: SLF001 - see _connected
+            return kind(**(named | options), use_listings_cache=False, skip_instance_cache=scheme != "memory")
         except ValueError as error:
             raise UsageError(
                 f"cannot open {url}: {error}", hint="use s3://, gs://, https://, a path, or another fsspec scheme"
             ) from error
+
+
+def _open_generic(scheme: str, url: str, shown: str, options: dict[str, Any]) -> GenericSource:
+    known = KNOWN.get(scheme)
+    if known is None:
+        return GenericSource(shown, url, ANY, lambda: _filesystem(scheme, url, options))
+    kind = _implementation(scheme, known)
+    _check_names(kind, scheme, known, options)
+    return SOURCES.get(known.extra, GenericSource)(shown, url, known, lambda: _connected(kind, url, known, options))
+
+
+def _implementation(scheme: str, known: Scheme) -> Any:
+    for name in _NOISY:  # else what they log, tracebacks too, lands on standard error
+        logging.getLogger(name).addHandler(_SILENCE)
+    module, _, name = known.filesystem.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise MissingPackage(
+            f"{scheme}:// needs the package {module.partition('.')[0]}: {error}",
+            hint=f"pip install 'tusz-cache[{known.extra}]'",
+        ) from error
+
+
+def _check_names(kind: Any, scheme: str, known: Scheme, options: dict[str, Any]) -> None:
+    """Raise UsageError for options that the filesystem would ignore without a word."""
+    unknown = options.keys() - inspect.signature(kind.__init__).parameters.keys() if known.swallows_options else set()
+    if unknown:
+        raise UsageError(
+            f"{scheme}:// knows no storage option {', '.join(sorted(unknown))}", hint="check --storage-option"
+        )
+
+
+def _connected(kind: Any, url: str, known: Scheme, options: dict[str, Any]) -> Any:
+    shown = without_secrets(url)
+    with translated(shown):
+        try:
+            named = kind._get_kwargs_from_urls(url)  # noqa: SLF001 - fsspec's own way from a URL to host and user
+            return kind(**{**known.options, **named, **options}, skip_instance_cache=True)
+        except (TypeError, ValueError, FileNotFoundError) as error:
+            raise UsageError(f"cannot open {shown}: {error}", hint=known.identity) from error
 
 
 def upload(directory: Path, url: str, access: Access) -> None:
@@ -95,7 +144,9 @@ def _absolute(text: str) -> Path:
 def without_secrets(url: str) -> str:
     """Return `url` without user name, password and query, as messages and the seal may show it."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    # abfs://container@account: what stands before the "@" is no user
+    place = parts.netloc if KNOWN.get(parts.scheme) is AZURE else parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, place, parts.path, "", ""))
 
 
 def target_path(target: str | os.PathLike[str]) -> Path:
