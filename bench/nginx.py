@@ -1,6 +1,7 @@
 """nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings come from `bench.lister`.
 
-Debian's package is `nginx-light`. Signatures are not checked, which costs every client the same: nothing.
+Debian's package is `nginx-light`. Signatures are not checked, which costs no client anything. As in the security
+policies that AWS publishes, AES-128-GCM is the first choice of TLS 1.3.
 """
 
 import base64
@@ -25,7 +26,8 @@ _CONFIG = """
 daemon off; pid {work}/pid; error_log {work}/error.log error; worker_processes {workers};
 events {{ worker_connections 1024; }}
 http {{
-  access_log off; sendfile on; tcp_nopush on; keepalive_requests 10000000; keepalive_timeout 300s; etag on;
+  log_format moment "$msec $uri"; access_log {access_log}; sendfile on; tcp_nopush on;
+  keepalive_requests 10000000; keepalive_timeout 300s; etag on;
   types {{ }} default_type binary/octet-stream;
   client_body_temp_path {work}/a; proxy_temp_path {work}/b; fastcgi_temp_path {work}/c; uwsgi_temp_path {work}/d;
   scgi_temp_path {work}/e; map_hash_max_size 262144; map_hash_bucket_size 256;
@@ -34,6 +36,7 @@ http {{
   upstream listing {{ server 127.0.0.1:{listing}; keepalive 16; }}
   server {{
     listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl;
+    ssl_prefer_server_ciphers on; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384;
     ssl_certificate {work}/cert.pem; ssl_certificate_key {work}/key.pem; ssl_session_cache shared:tls:10m;
     root {root};
     location / {{ add_header x-amz-checksum-crc64nvme $crc; add_header x-amz-checksum-type FULL_OBJECT; }}
@@ -52,12 +55,16 @@ def etag_of(path: Path) -> str:
 class Nginx:
     """Serves the files below `root`/bench as s3://bench, by http and by https. A context manager."""
 
-    def __init__(self, root: Path, work: Path) -> None:
-        """work: an empty directory for configuration, certificate and logs. Raises FileNotFoundError without nginx."""
+    def __init__(self, root: Path, work: Path, *, logs: bool = False) -> None:
+        """work: an empty directory for configuration, certificate and logs. Raises FileNotFoundError without nginx.
+
+        logs: write the moment (seconds since 1970) and path of each request to work/access.log, when it was answered.
+        """
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if program is None:
             raise FileNotFoundError("nginx is not installed: apt-get install nginx-light")
         self._program, self._root, self._work = program, root, work
+        self._access_log = f"{work}/access.log moment" if logs else "off"
         self._stack = ExitStack()
         self._ports = _free_ports(2)
         self.cafile = work / "cert.pem"
@@ -82,6 +89,7 @@ class Nginx:
         config.write_text(
             _CONFIG.format(
                 work=self._work,
+                access_log=self._access_log,
                 root=self._root,
                 workers=os.cpu_count(),
                 listing=listing.server_port,

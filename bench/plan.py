@@ -31,7 +31,8 @@ from tusz_cache.manifest_file import from_lines, to_lines
 from tusz_cache.plan import diff
 from tusz_cache.planning import _list_once
 from tusz_cache.progress import Progress
-from tusz_cache.stores import Access, open_source
+from tusz_cache.stores.base import Access
+from tusz_cache.stores.opening import open_source
 
 GOAL_SECONDS, GOAL_MB = 15, 800
 COUNTED = ("list", "check_keys", "diff, empty target", "diff, equal target", "save", "load")

@@ -1,17 +1,43 @@
-"""tusz_cache: bring the TUSZ training cache to SSD, prove it whole, refuse to train from anywhere slow."""
+"""tusz_cache: bring the TUSZ training cache to SSD, prove it whole, refuse to train from anywhere slow.
 
-from tusz_cache.durability import Durability
-from tusz_cache.entry import Entry
-from tusz_cache.errors import CacheError
-from tusz_cache.manifest import Manifest
-from tusz_cache.plan import Filters, MaxDelete, Plan, diff
-from tusz_cache.planning import plan_copy
-from tusz_cache.report import SyncReport, VerifyReport
-from tusz_cache.settings import SyncSettings
-from tusz_cache.stores import Access
-from tusz_cache.verifying import verify_cache
-from tusz_cache.version import __version__
-from tusz_cache.workflow import populate_cache
+Public names are imported when they are first used: a worker process needs few of them, and starts sooner.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tusz_cache.durability import Durability
+    from tusz_cache.entry import Entry
+    from tusz_cache.errors import CacheError
+    from tusz_cache.manifest import Manifest
+    from tusz_cache.plan import Filters, MaxDelete, Plan, diff
+    from tusz_cache.planning import plan_copy
+    from tusz_cache.report import SyncReport, VerifyReport
+    from tusz_cache.settings import SyncSettings
+    from tusz_cache.stores.base import Access
+    from tusz_cache.verifying import verify_cache
+    from tusz_cache.version import __version__
+    from tusz_cache.workflow import populate_cache
+
+_HOMES = {
+    "Access": "stores.base",
+    "CacheError": "errors",
+    "Durability": "durability",
+    "Entry": "entry",
+    "Filters": "plan",
+    "Manifest": "manifest",
+    "MaxDelete": "plan",
+    "Plan": "plan",
+    "SyncReport": "report",
+    "SyncSettings": "settings",
+    "VerifyReport": "report",
+    "__version__": "version",
+    "diff": "plan",
+    "plan_copy": "planning",
+    "populate_cache": "workflow",
+    "verify_cache": "verifying",
+}
 
 __all__ = [
     "Access",
@@ -31,3 +57,16 @@ __all__ = [
     "populate_cache",
     "verify_cache",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what can be had."""
+    return sorted({*globals(), *__all__})

@@ -22,7 +22,8 @@ from tusz_cache import cli
 from tusz_cache.errors import Incomplete, TargetError, UsageError
 from tusz_cache.progress import Progress
 from tusz_cache.report import as_table
-from tusz_cache.stores import Access, target_path, upload
+from tusz_cache.stores.base import Access
+from tusz_cache.stores.opening import target_path, upload
 from tusz_cache.synth import SIZES, SynthReport, write_cache
 from tusz_cache.units import format_bytes, format_seconds
 

@@ -18,7 +18,9 @@ from tusz_cache.plan import Plan, check_limits, diff
 from tusz_cache.progress import Progress
 from tusz_cache.settings import SyncSettings
 from tusz_cache.ssd import Target
-from tusz_cache.stores import LocalSource, Source, open_source, target_path
+from tusz_cache.stores.base import Source
+from tusz_cache.stores.local import LocalSource
+from tusz_cache.stores.opening import open_source, target_path
 from tusz_cache.units import format_bytes
 
 LISTINGS = 3  # times that a broken listing is asked for

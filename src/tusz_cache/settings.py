@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tusz_cache.durability import Durability
 from tusz_cache.errors import UsageError
 from tusz_cache.plan import Filters, MaxDelete
-from tusz_cache.stores import Access
+from tusz_cache.stores.base import Access
 
 PART_SIZE = 16 * 1024**2
 SMALLEST_PART = 64 * 1024

@@ -11,7 +11,7 @@ from tusz_cache.plan import Filters, MaxDelete, Plan
 from tusz_cache.planning import plan_copy
 from tusz_cache.progress import Progress
 from tusz_cache.settings import PART_SIZE, SyncSettings
-from tusz_cache.stores import Access
+from tusz_cache.stores.base import Access
 from tusz_cache.units import parse_bytes, parse_rate
 from tusz_cache.workflow import populate_cache
 

@@ -22,7 +22,8 @@ from tusz_cache.report import VerifyReport
 from tusz_cache.seal import Seal, check_manifest
 from tusz_cache.seal import from_bytes as seal_from_bytes
 from tusz_cache.settings import cores
-from tusz_cache.stores import target_path, walk
+from tusz_cache.stores.local import walk
+from tusz_cache.stores.opening import target_path
 
 AT_ONCE = 4096  # tasks handed to the threads together
 GLANCES = 256  # files of which one task compares the sizes

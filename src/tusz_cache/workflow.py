@@ -28,7 +28,8 @@ from tusz_cache.seal import Seal
 from tusz_cache.seal import to_bytes as seal_to_bytes
 from tusz_cache.settings import SyncSettings, cores
 from tusz_cache.ssd import Target
-from tusz_cache.stores import Source, target_path
+from tusz_cache.stores.base import Source
+from tusz_cache.stores.opening import target_path
 from tusz_cache.verifying import check_files, without_damaged
 from tusz_cache.version import __version__
 

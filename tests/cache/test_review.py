@@ -19,7 +19,7 @@ from tusz_cache.copying.rate import Weather
 from tusz_cache.entry import Entry
 from tusz_cache.errors import EmptyListing, Interrupted, Throttled, UsageError
 from tusz_cache.progress import Progress
-from tusz_cache.stores import HttpFetch
+from tusz_cache.stores.base import HttpFetch
 
 EVERYTHING = MaxDelete.parse("100%")
 

@@ -7,15 +7,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import tusz_cache
 from tusz_cache.copying.crew import Crew
 from tusz_cache.copying.lanes import Piece, Result, cut
 from tusz_cache.errors import Incomplete
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 GRACE = 5.0  # seconds for a worker process to end
 
@@ -50,7 +52,9 @@ class Pool:
             threading.Thread(target=self._collect, args=(number,), name="collect", daemon=True).start()
         return self
 
-    def _start(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+    def _start(self) -> "tuple[Connection, subprocess.Popen[bytes]]":
+        from multiprocessing.connection import Connection  # noqa: PLC0415 - most runs need none, and start sooner
+
         ours, theirs = socket.socketpair()
         threads = -(-self._threads // self._processes)
         where = str(Path(tusz_cache.__file__).parents[1])
