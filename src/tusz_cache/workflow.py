@@ -137,11 +137,12 @@ class _Run:
 
     def _copy_settings(self) -> CopySettings:
         settings = self.settings
-        workers, start = self._workers()
+        processes = self._processes()
+        workers, start = self._workers(processes)
         return CopySettings(
             workers=workers,
             start=start,
-            processes=self._processes(),
+            processes=processes,
             part_size=settings.part_size,
             retries=settings.retries,
             stall_timeout=settings.stall_timeout,
@@ -149,13 +150,13 @@ class _Run:
             adopt=settings.adopt,
         )
 
-    def _workers(self) -> tuple[int, int]:
+    def _workers(self, processes: int) -> tuple[int, int]:
         """Return the most requests at once, and with how many to begin (0: as many)."""
         large_buffers = self.place.durability.front_to_back or not self.store.crosses_processes()
         most = MOST_LARGE_BUFFERS if large_buffers else MOST_WORKERS
-        if self.settings.workers is not None:
-            return min(self.settings.workers, most) if large_buffers else self.settings.workers, 0
-        return most, min(most, max(4, 2 * cores()))
+        if (asked := self.settings.workers) is not None:
+            return min(asked, most) if large_buffers else asked, 0
+        return most, min(most, processes or max(4, 2 * cores()))
 
     def _processes(self) -> int:
         """Several where one interpreter would be the limit: encryption, or many small files."""

@@ -12,8 +12,9 @@ import ssl
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, cast
 from urllib.parse import urlsplit
 
 from tusz_cache.checksum import NOTHING, Expectation, expectation
@@ -27,6 +28,8 @@ _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed"}
 _AGAIN = "run the same command again: finished parts are kept"
 
+_WATCHED = 32  # reads between two looks at the clock, where reads are large
+_SMALL_READ = 4096  # bytes
 _MOST_HEADERS = 100
 _LONGEST_LINE = 65536  # bytes
 
@@ -84,8 +87,10 @@ class HttpStream:
 
     def fill(self, view: memoryview) -> None:
         """Read exactly `view`. Raises Stalled, BadResponse, TransferError."""
-        filled, wanted = 0, len(view)
+        filled, wanted, since, reads = 0, len(view), 0, 0
         # what came along with the headers lies in a buffer of a few KiB; a chunked or closing body has no other way
+        direct = None if self.socket is None else _reader(self.socket)
+        read: Callable[[memoryview], int]
         read = self.response.readinto if self.response.chunked else self.response.fp.readinto1
         try:
             while filled < wanted:
@@ -93,11 +98,15 @@ class HttpStream:
                 if not count:
                     raise BadResponse(f"{self.key!r}: the body ended {self.left - filled} bytes early", hint=_AGAIN)
                 filled += count
-                self._watch(count)
-                if self.socket is not None:
-                    read = self.socket.recv_into
+                since += count
+                reads += 1
+                if reads == _WATCHED or count < _SMALL_READ:  # a clock that is asked each time costs a tenth of TLS
+                    self._watch(since)
+                    since = reads = 0
+                read = direct or read
         except (OSError, http.client.HTTPException) as error:
             _broken(error, self.key, self.stall)
+        self._window_bytes += since
         self.left -= filled
 
     def _watch(self, count: int) -> None:
@@ -127,6 +136,13 @@ class HttpStream:
             return
         self.response.length = 0  # we read behind its back
         self.response.read()
+
+
+def _reader(body: socket.socket) -> Callable[[memoryview], int]:
+    """Return what reads from a socket into a buffer. Of an SSLSocket not `recv_into`, which only wraps `read`."""
+    if isinstance(body, ssl.SSLSocket):
+        return lambda view: cast("int", body.read(len(view), view))  # bytes only without a buffer
+    return body.recv_into
 
 
 def get(fetch: HttpFetch, entry: Entry, start: int, length: int, stall: float) -> HttpStream:

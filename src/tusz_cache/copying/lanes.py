@@ -24,7 +24,7 @@ from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.local import mark_of
 
 BUFFER = 2 * 1024**2  # bytes; larger ones leave the CPU's cache, smaller ones cost system calls and turns of the GIL
-TLS_BUFFER = 512 * 1024  # bytes; a read brings 16 KiB at most, and all processes together must stay small
+TLS_BUFFER = 256 * 1024  # bytes; a read brings 16 KiB at most, and all processes together must stay small
 BLOCK = 8 * 1024**2  # bytes; one write to a volume that wants large ones, one request of the generic lane
 
 _REPLAN = "run again: the plan is made anew"
