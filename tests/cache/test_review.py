@@ -120,17 +120,17 @@ def test_a_storm_is_waited_out(tmp_path: Path) -> None:
 
 def test_single_bad_objects_are_no_storm() -> None:
     """Only when as many parts fail as are under way, of several objects, and nothing comes between, is it the store."""
-    weather = Weather(at_once=5)
+    weather = Weather()
     for part in range(9):
         weather.missed(f"object {part % 3}", part, float(part))
-    assert weather.storm(10.0) is None
+    assert weather.storm(10.0, 5) is None
 
     weather.missed("another", 0, 9.0)
-    assert 10.0 == weather.storm(10.0)
+    assert 10.0 == weather.storm(10.0, 5)
 
     weather.succeeded()
     weather.missed("two", 0, 11.0)
-    assert weather.storm(12.0) is None
+    assert weather.storm(12.0, 5) is None
 
 
 def test_filters_that_leave_nothing_are_refused(tmp_path: Path) -> None:

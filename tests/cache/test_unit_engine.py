@@ -18,7 +18,7 @@ from tests.support.running import tree
 from tusz_cache import Durability, populate_cache, ssd
 from tusz_cache.copying import committer as committer_module
 from tusz_cache.copying import engine as engine_module
-from tusz_cache.copying import pool as pool_module
+from tusz_cache.copying import lanes as lanes_module
 from tusz_cache.copying.committer import GROUP, Committed, Committer
 from tusz_cache.copying.journal import replay
 from tusz_cache.copying.lanes import Failed, Piece, Result
@@ -253,7 +253,7 @@ def test_a_volume_is_written_in_order_despite_failures(tmp_path: Path, place: Pa
     """With policy "commit" a part that has to be fetched again is written before those that follow it."""
     source = fill(tmp_path / "source", {"a": 20 * MIB, "b": 9 * MIB, "c": 5})
     failed: set[tuple[str, int]] = set()
-    true = pool_module.fetch
+    true = lanes_module.fetch
 
     def fetch(order: Piece) -> Result:
         if (order.entry.key, order.start) not in failed:
@@ -261,7 +261,7 @@ def test_a_volume_is_written_in_order_despite_failures(tmp_path: Path, place: Pa
             return Failed(order.ticket, TransferError("torn", hint="again"))
         return true(order)
 
-    monkeypatch.setattr(pool_module, "fetch", fetch)
+    monkeypatch.setattr(lanes_module, "fetch", fetch)
     monkeypatch.setattr(engine_module, "backoff", lambda attempt: 0.3)
     writes = Writes(monkeypatch)
     durability = Durability("commit", commit=lambda: None)
@@ -402,7 +402,7 @@ def test_a_bug_in_a_worker_is_not_hidden(
     def broken(order: Piece) -> None:
         raise error
 
-    monkeypatch.setattr(pool_module, "fetch", broken)
+    monkeypatch.setattr(lanes_module, "fetch", broken)
     with pytest.raises(type(error)):
         populate_cache(str(source), place, progress=Progress("quiet"), durability=Durability("none"))
     assert not (place / META / "seal.json").exists()
@@ -411,7 +411,7 @@ def test_a_bug_in_a_worker_is_not_hidden(
 def test_a_part_that_fails_too_often_fails_its_file_only(source: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     """A part is tried once and `retries` times more; then its file has failed and all others arrive."""
     tries: list[float] = []
-    true = pool_module.fetch
+    true = lanes_module.fetch
 
     def fetch(order: Piece) -> Result:
         if order.entry.key == "dev/a.npz" and order.start == 64 * KIB:
@@ -419,7 +419,7 @@ def test_a_part_that_fails_too_often_fails_its_file_only(source: Path, place: Pa
             return Failed(order.ticket, TransferError("torn", hint="again"), 5)
         return true(order)
 
-    monkeypatch.setattr(pool_module, "fetch", fetch)
+    monkeypatch.setattr(lanes_module, "fetch", fetch)
     monkeypatch.setattr(engine_module, "backoff", lambda attempt: 0.0)
     settings = {"retries": 2, "part_size": 64 * KIB, "durability": Durability("none")}
     report = populate_cache(str(source), place, progress=Progress("quiet"), **settings)

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tusz_cache.copying.rate import BASE, CAP, COOLDOWN, Concurrency, backoff, pace
+from tusz_cache.copying.rate import (
+    BASE,
+    CAP,
+    COOLDOWN,
+    STRAGGLER_LEAST,
+    STRAGGLER_SAMPLES,
+    Concurrency,
+    Pace,
+    backoff,
+    pace,
+)
 
 shares = st.floats(0, 1, exclude_max=True)
 
@@ -53,7 +63,7 @@ def test_the_limit_stays_between_one_and_the_most(most: int, happenings: list[fl
     for pause in happenings:
         before = rate.limit
         if pause is None:
-            rate.succeeded()
+            rate.succeeded(1, now)
             assert before <= rate.limit <= min(most, before + 1)
         else:
             now += pause
@@ -80,12 +90,93 @@ def test_the_limit_recovers_by_one_a_round():
     rate = Concurrency(10)
     rate.refused(0.0)
     for _ in range(5):
-        rate.succeeded()
+        rate.succeeded(1, 0.0)
     assert 5.9 < rate.limit <= 6
 
     for _ in range(1000):
-        rate.succeeded()
+        rate.succeeded(1, 0.0)
     assert 10 == rate.limit
+
+
+def serve(rate: Concurrency, seconds: float, knee: float, bandwidth: float = 1e8) -> list[float]:
+    """Let a server answer whose goodput grows with the requests under way up to `knee`. Returns the limits in time."""
+    now, limits = 0.0, []
+    part = 4 * 1024**2
+    while now < seconds:
+        now += part / (bandwidth * min(int(rate.limit), knee))
+        rate.succeeded(part, now)
+        limits.append(rate.limit)
+    return limits
+
+
+@given(st.integers(1, 64), st.integers(1, 16))
+def test_as_many_requests_as_pay(knee: int, start: int):
+    """Where more requests bring more up to some number, about that number is found, from above and from below."""
+    limits = serve(Concurrency(64, start), 60, knee)
+    later = limits[len(limits) // 2 :]
+
+    assert 0.6 * knee <= sum(later) / len(later) <= 2.1 * max(knee, 2)
+
+
+def test_a_server_that_serves_one_gets_few():
+    """Where more requests bring nothing, their number falls, though it began higher."""
+    limits = serve(Concurrency(64, 16), 120, 1)
+
+    assert min(limits) < 4
+
+
+def test_more_requests_are_tried_again_when_the_server_has_room():
+    """A server that gets faster for more requests is noticed later, too."""
+    rate = Concurrency(64, 4)
+    serve(rate, 30, 4)
+    assert rate.limit < 12
+
+    limits = serve(rate, 60, 48)
+    assert 24 < max(limits)
+
+
+@given(st.integers(1, 64), st.lists(st.floats(0.001, 10), max_size=200))
+def test_a_number_that_was_asked_for_stays(most: int, pauses: list[float]):
+    """Without a number to begin with, nothing is tried: as many requests as were asked for, throughout."""
+    rate, now = Concurrency(most), 0.0
+    for pause in pauses:
+        now += pause
+        rate.succeeded(1000, now)
+        assert most == rate.limit
+
+
+def test_refusals_end_the_search():
+    """A server that refuses requests is not probed for more of them: from then on one more a round."""
+    rate = Concurrency(64, 16)
+    rate.refused(0.0)
+    assert 8 == rate.limit
+
+    for number in range(8):
+        rate.succeeded(10**9, 100.0 * number)
+    assert 8.9 < rate.limit <= 9
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=STRAGGLER_SAMPLES, max_size=64))
+def test_a_straggler_takes_far_longer_than_others(seconds: list[float]):
+    """Patience is three times what all but the slowest twentieth took, and never less than a bound."""
+    taken = Pace()
+    for one in seconds:
+        taken.took(one)
+    patience = taken.patience()
+
+    assert patience is not None
+    assert patience >= STRAGGLER_LEAST
+    assert patience <= max(STRAGGLER_LEAST, 3 * max(seconds))
+    assert sum(one * 3 > patience for one in seconds) <= max(1, len(seconds) * 0.05)
+
+
+def test_few_parts_make_no_straggler():
+    """Before enough parts have come, nobody can tell which takes long."""
+    taken = Pace()
+    for _ in range(STRAGGLER_SAMPLES - 1):
+        taken.took(0.1)
+
+    assert taken.patience() is None
 
 
 @given(st.integers(1, 10**12), st.integers(1, 1024), st.integers(0, 10**6))

@@ -1,0 +1,90 @@
+"""What our own signatures must be: those that botocore makes, for any key, or none at all."""
+
+from collections.abc import Callable
+
+import botocore.session
+import pytest
+from botocore.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tusz_cache.stores.signing import PROBES, Presigner, presigner
+
+SECRET = "a/secret+key"
+Sign = Callable[[str], str]
+
+
+def signer(token: str | None = None, **options: str) -> Sign:
+    """Return botocore's own way to sign, at one moment."""
+    session = botocore.session.get_session()
+    session.set_credentials("AKIDEXAMPLE", SECRET, token)
+    style = Config(signature_version="s3v4", s3={"addressing_style": options.pop("style", "auto")})
+    client = session.create_client("s3", region_name=options.pop("region", "eu-west-1"), config=style, **options)
+
+    def sign(key: str) -> str:
+        parameters = {"Bucket": "my-bucket", "Key": key, "ChecksumMode": "ENABLED"}
+        return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=3600))
+
+    return sign
+
+
+SIGNERS = {
+    "path": signer(endpoint_url="http://127.0.0.1:9000"),
+    "default-port": signer(endpoint_url="https://minio.example:443"),
+    "virtual": signer(style="virtual"),
+    "token": signer(token="a token/with+signs=="),
+    "prefix": signer(endpoint_url="https://gateway.example/below/it", style="path"),
+}
+
+
+def made_by(sign: Sign) -> Presigner:
+    """Return a presigner made from URLs that lie within one second."""
+    for _ in range(10):
+        if (made := presigner((sign(PROBES[0]), sign(PROBES[1])), SECRET)) is not None:
+            return made
+    raise AssertionError("not once within one second")
+
+
+@pytest.mark.parametrize("name", SIGNERS)
+@given(
+    key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(lambda key: "\0" not in key)
+)
+def test_we_sign_as_botocore_does(name: str, key: str):
+    """Our URL of any key is botocore's URL of it."""
+    sign = SIGNERS[name]
+    for _ in range(10):  # a second may end between the two
+        ours, theirs = made_by(sign).url(key), sign(key)
+        if ours == theirs:
+            return
+    assert theirs == ours
+
+
+@pytest.mark.parametrize("name", SIGNERS)
+def test_another_secret_is_noticed(name: str):
+    """With a secret that did not sign the URLs we sign nothing."""
+    sign = SIGNERS[name]
+
+    assert presigner((sign(PROBES[0]), sign(PROBES[1])), "another") is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bucket.example/{}?AWSAccessKeyId=AKID&Signature=abc&Expires=1",
+        "https://bucket.example/{}?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256&X-Amz-Signature=00",
+        "https://bucket.example/elsewhere",
+        "",
+    ],
+)
+def test_other_signatures_are_left_to_botocore(url: str):
+    """URLs that are signed in another way make no presigner."""
+    assert presigner((url.format(PROBES[0]), url.format("other")), SECRET) is None
+
+
+def test_a_public_bucket_needs_no_signature():
+    """URLs without a signature are continued as they are."""
+    quoted = "tusz%20cache/%C3%BC%2B%3D%26%3F%23%25~%27%28%29%2A%21%3A%2C%3B%40%24.npz"
+    made = presigner((f"https://b.example/{PROBES[0]}", f"https://b.example/{quoted}"), "")
+
+    assert made is not None
+    assert "https://b.example/train/a%20b.npz" == made.url("train/a b.npz")
