@@ -282,3 +282,19 @@ def test_an_empty_second_page_does_not_pass_the_delete_limit(mirrored, target):
     mirrored.faults({"do": "empty_list", "method": "LIST", "skip": 1, "times": -1})
     assert 5 == mirrored.attempt(target, delete=True).code
     assert before == untouched(target)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_straggler_is_asked_for_again(bucket, target, processes):
+    """When all else has come, a part that takes far longer than others did is cut off and asked for once more."""
+    half = 512 * 1024
+    bucket.put("train/long.npz", 40 * half)
+    bucket.faults({"do": "trickle", "arg": 2000, "key": "train/long.npz", "skip": 20})
+    report = bucket.sync(
+        target, part_size=half, stall_timeout=600, processes=processes
+    )  # at this rate nothing is stalled
+
+    assert (True, 1) == (report.sealed, report.retries)
+    starts = [start for start, _ in bucket.server.stats()["ranges"][f"{bucket.name}/train/long.npz"]]
+    assert (41, 40) == (len(starts), len(set(starts)))
+    assert bucket.contents() == tree(target)
