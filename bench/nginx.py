@@ -33,13 +33,14 @@ http {{
   scgi_temp_path {work}/e; map_hash_max_size 262144; map_hash_bucket_size 256;
   map $uri $object_crc {{ include {work}/crc.map; }}
   map $http_range $crc {{ "" $object_crc; }}  # as S3: with whole answers only
+  limit_conn_zone $server_name zone=all:1m;
   upstream listing {{ server 127.0.0.1:{listing}; keepalive 16; }}
   server {{
     listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl;
     ssl_prefer_server_ciphers on; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384;
     ssl_certificate {work}/cert.pem; ssl_certificate_key {work}/key.pem; ssl_session_cache shared:tls:10m;
     root {root};
-    location / {{ add_header x-amz-checksum-crc64nvme $crc; add_header x-amz-checksum-type FULL_OBJECT; }}
+    location / {{ {limits} add_header x-amz-checksum-crc64nvme $crc; add_header x-amz-checksum-type FULL_OBJECT; }}
     location ~ ^/[^/]*/?$ {{ proxy_pass http://listing; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   }}
 }}
@@ -55,16 +56,18 @@ def etag_of(path: Path) -> str:
 class Nginx:
     """Serves the files below `root`/bench as s3://bench, by http and by https. A context manager."""
 
-    def __init__(self, root: Path, work: Path, *, logs: bool = False) -> None:
+    def __init__(self, root: Path, work: Path, *, logs: bool = False, limits: str = "") -> None:
         """work: an empty directory for configuration, certificate and logs. Raises FileNotFoundError without nginx.
 
         logs: write the moment (seconds since 1970) and path of each request to work/access.log, when it was answered.
+        limits: directives for objects, such as limit_rate.
         """
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if program is None:
             raise FileNotFoundError("nginx is not installed: apt-get install nginx-light")
         self._program, self._root, self._work = program, root, work
         self._access_log = f"{work}/access.log moment" if logs else "off"
+        self._limits = limits
         self._stack = ExitStack()
         self._ports = _free_ports(2)
         self.cafile = work / "cert.pem"
@@ -90,6 +93,7 @@ class Nginx:
             _CONFIG.format(
                 work=self._work,
                 access_log=self._access_log,
+                limits=self._limits,
                 root=self._root,
                 workers=os.cpu_count(),
                 listing=listing.server_port,

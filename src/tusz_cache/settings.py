@@ -24,8 +24,8 @@ class SyncSettings:
 
     access: Access = field(default_factory=Access)
     filters: Filters = field(default_factory=Filters)
-    workers: int | None = None  # requests at once; None: chosen from source and cores
-    processes: int | None = None  # worker processes; None: several only where TLS needs them; 0: threads
+    workers: int | None = None  # requests at once; None: the number that pays is found on the way
+    processes: int | None = None  # worker processes; None: several for TLS and for many small files; 0: threads
     part_size: int = PART_SIZE  # bytes; larger files are fetched in parts
     retries: int = 5  # for each part
     stall_timeout: float = 30.0  # seconds without progress before a request counts as dead
