@@ -47,9 +47,17 @@ def parser() -> argparse.ArgumentParser:
         help="TARGET may hold files that this tool never wrote: keep equal ones, replace others",
     )
     how = made.add_argument_group("how to copy")
-    how.add_argument("--workers", metavar="N", type=int, help="requests at once (default: the number that pays is found on the way, up to 64)")
     how.add_argument(
-        "--processes", metavar="N", type=int, help="worker processes; 0: threads only (default: several for TLS and for many small files)"
+        "--workers",
+        metavar="N",
+        type=int,
+        help="requests at once (default: the number that pays is found on the way, up to 64)",
+    )
+    how.add_argument(
+        "--processes",
+        metavar="N",
+        type=int,
+        help="worker processes; 0: threads only (default: several for TLS and for many small files)",
     )
     how.add_argument(
         "--part-size",

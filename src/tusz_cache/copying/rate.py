@@ -49,9 +49,11 @@ class Concurrency:
     _began: float | None = field(default=None, init=False)
     _work: float = field(default=0.0, init=False)
     _count: int = field(default=0, init=False)
+    _settling: int = field(init=False)  # requests to come before anything is measured
 
     def __post_init__(self) -> None:
         self.limit = self._knee = float(min(self.start or self.most, self.most))
+        self._settling = int(self.limit)
 
     def refused(self, now: float) -> None:
         """The server asked for fewer requests at time `now` (seconds)."""
@@ -72,6 +74,10 @@ class Concurrency:
         self._began = None
 
     def _measure(self, work: int, now: float) -> None:
+        if self._settling > 0:  # these were asked for while another number held
+            self._settling -= 1
+            self._began = None
+            return
         if self._began is None:
             self._began, self._work, self._count = now, 0.0, 0
             return
@@ -96,7 +102,8 @@ class Concurrency:
         wanted = min(float(self.most), max(1.0, self._knee * self._step))
         if wanted == self._knee and self._step != 1.0:  # no further that way
             self._step, self._hold = 1.0, HOLD
-        self.limit = wanted
+        if wanted != self.limit:
+            self.limit, self._settling = wanted, int(max(wanted, self.limit))
 
 
 STRAGGLER_SAMPLES = 16  # parts
