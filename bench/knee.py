@@ -1,7 +1,7 @@
 """Does sync find the number of requests that pays? `python -m bench.knee`: its own choice beside fixed numbers.
 
-Three servers: one as fast as this machine, one that gives each connection 40 MB/s, and one that answers 503 to more than
-eight requests at once. Whole runs, in turns.
+Three servers: one as fast as this machine, one that gives each connection 40 MB/s, and one that answers 503 to more
+than eight requests at once, too. Whole runs, in turns.
 """
 
 import argparse

@@ -62,6 +62,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "copying.transfer",
         "copying.line",
         "copying.values",
+        "copying.answer",
         "copying.http",
         "copying.lanes",
         "copying.rereading",

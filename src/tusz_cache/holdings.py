@@ -59,7 +59,7 @@ def look(root: Path) -> Holdings:
             f"cannot read {error.filename or root}: {error.strerror}", hint="check its permissions and its disk"
         ) from error
     ours = frozenset(records.keys) | replay.started
-    return Holdings(meta.is_dir(), files, ours, replay, manifest_sha256, seal, tuple(troubles))
+    return Holdings(meta.is_dir(), files, ours, replay, manifest_sha256, seal, troubles=tuple(troubles))
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -34,6 +34,7 @@ from tusz_cache.verifying import check_files, without_damaged
 from tusz_cache.version import __version__
 
 MOST_WORKERS = 64  # requests at once; their buffers together stay below 130 MB
+PACED_WORKERS = 8  # with --bwlimit
 MANY_FILES = 2000  # small ones, from which on starting worker processes pays
 MOST_LARGE_BUFFERS = 12  # workers with buffers of 8 MiB each, to stay below 300 MB
 MOST_PROCESSES = 4  # together beyond any network card, and with the parent below 300 MB
@@ -156,6 +157,8 @@ class _Run:
         most = MOST_LARGE_BUFFERS if large_buffers else MOST_WORKERS
         if (asked := self.settings.workers) is not None:
             return min(asked, most) if large_buffers else asked, 0
+        if self.settings.bwlimit is not None:  # each request has its share of the rate: their number must not change
+            return min(most, PACED_WORKERS), 0
         return most, min(most, processes or max(4, 2 * cores()))
 
     def _processes(self) -> int:

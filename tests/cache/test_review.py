@@ -11,9 +11,9 @@ import fsspec
 import pytest
 
 import tusz_cache.workflow as workflow_module
-from tests.support.running import META, run, start, tree
+from tests.support.running import KEYS, META, run, start, tree
 from tests.support.s3server import S3Server
-from tusz_cache import Filters, MaxDelete, populate_cache, verify_cache
+from tusz_cache import Access, Filters, MaxDelete, SyncReport, populate_cache, verify_cache
 from tusz_cache.copying.lanes import Failed, Fetched, Piece, fetch
 from tusz_cache.copying.rate import Weather
 from tusz_cache.entry import Entry
@@ -242,3 +242,37 @@ def test_leavings_of_a_killed_run_are_swept(tmp_path: Path) -> None:
 
     assert report.sealed
     assert {"lock", "manifest.jsonl", "leftovers.jsonl", "seal.json", "partial"} == {p.name for p in meta.iterdir()}
+
+
+def test_two_runs_in_one_process_leave_each_other_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two copies over HTTP in threads of one program both arrive whole."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    bucket = fill(tmp_path / "source", "abcdefghij", 300_000)
+    reports: list[SyncReport] = []
+    with S3Server(tmp_path / "source", checksum="crc64nvme") as server:
+        access = Access(endpoint_url=server.url)
+
+        def copy(name: str) -> None:
+            reports.append(populate_cache("s3://bucket", tmp_path / name, access=access, progress=quiet()))
+
+        threads = [threading.Thread(target=copy, args=(name,)) for name in ("one", "two", "three")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert [True] * 3 == [report.sealed for report in reports]
+    assert tree(bucket) == tree(tmp_path / "one") == tree(tmp_path / "two") == tree(tmp_path / "three")
+
+
+def test_a_broken_record_is_told_and_is_no_file(tmp_path: Path) -> None:
+    """A seal that cannot be read is named in the report, and the next run is as good as any."""
+    source, target = fill(tmp_path / "source"), tmp_path / "target"
+    populate_cache(str(source), target, progress=quiet())
+    (target / META / "seal.json").write_bytes(b"no seal")
+    report = populate_cache(str(source), target, progress=quiet())
+
+    assert (True, 4, 0) == (report.sealed, report.files_unchanged, report.bytes_copied)
+    assert 1 == len(report.notes)
+    assert "seal.json" in report.notes[0]

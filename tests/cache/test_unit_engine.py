@@ -64,6 +64,9 @@ class Book:
     def record(self, records: list, *, sync: bool = False) -> None:
         self.log.append(("record", len(list(records)), sync))
 
+    def sync(self) -> None:
+        """Records of what is about to be published survive from here on."""
+
 
 class Bench:
     """A committer with everything around it watched."""

@@ -1,6 +1,7 @@
 """What our own signatures must be: those that botocore makes, for any key, or none at all."""
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 import botocore.session
 import pytest
@@ -35,6 +36,16 @@ SIGNERS = {
     "token": signer(token="a token/with+signs=="),
     "prefix": signer(endpoint_url="https://gateway.example/below/it", style="path"),
 }
+
+
+@pytest.mark.parametrize("host", ["tusz-cache", "my-tusz-cache-eu", "probe", "tusz_cache"])
+def test_no_name_of_a_bucket_confuses_it(host: str):
+    """A bucket may be called what we like to call keys."""
+    signed = (f"https://{host}.example/{PROBES[0]}", f"https://{host}.example/" + quote(PROBES[1], safe="/~"))
+    made = presigner(signed, "")
+
+    assert made is not None
+    assert f"https://{host}.example/k" == made.url("k")
 
 
 def made_by(sign: Sign) -> Presigner:

@@ -65,6 +65,8 @@ class Committer:
         kept = [item for item in items if isinstance(item, Entry)]
         if kept and self._target.durability.syncs:
             sync_files([self._target.path(entry.key) for entry in kept])
+        if transfers:  # whose they are is known before they have their names
+            self._journal.sync()
         stats = publish(self._target, [(item.partial, self._target.path(item.entry.key)) for item in transfers])
         for item, stat in zip(transfers, stats, strict=True):
             self._copied.append((item, replace(item.entry, proof=item.proof(stat.st_mtime_ns))))

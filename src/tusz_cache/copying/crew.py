@@ -1,5 +1,6 @@
 """Threads that carry out orders, started when there is work for one more."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -24,8 +25,8 @@ class Crew:
             self._busy += 1
             if len(self._threads) < min(self._busy, self._most):
                 thread = threading.Thread(target=self._serve, name="copy", daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
         self._orders.put(order)
 
     def _serve(self) -> None:
@@ -40,8 +41,9 @@ class Crew:
 
     def close(self) -> None:
         """Forget orders that nobody began; wait for the others."""
-        while not self._orders.empty():
-            self._orders.get()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._orders.get_nowait()
         for _ in self._threads:
             self._orders.put(None)
         for thread in self._threads:

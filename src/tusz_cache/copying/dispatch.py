@@ -12,6 +12,9 @@ from tusz_cache.copying.pool import Pool
 from tusz_cache.copying.rate import Concurrency, Pace, pace
 from tusz_cache.copying.transfer import Transfer
 from tusz_cache.copying.values import CopySettings
+from tusz_cache.stores.base import HttpFetch
+
+_TICKETS = itertools.count()  # of all runs in this process, since what may be cut off is kept by ticket
 
 
 @dataclass(slots=True)
@@ -21,7 +24,7 @@ class Flight:
     piece: Piece
     transfer: Transfer
     began: float  # seconds
-    was_cut: bool = False  # it took too long, so its connection was cut: to be asked for again, at no charge
+    cut_at: float = float("-inf")  # seconds: when its connection was cut, since it took too long
 
     @property
     def index(self) -> int:
@@ -45,7 +48,6 @@ class Dispatch:
         self.rate = Concurrency(settings.workers, settings.start)
         self._settings, self._front_to_back = settings, front_to_back
         self._pool = Pool(deliver, settings.workers, settings.processes, share=share)
-        self._tickets = itertools.count()
         self._flying: dict[int, Flight] = {}
         self._orders = 0  # under way
         self._pace = Pace()
@@ -82,9 +84,9 @@ class Dispatch:
     def _piece(self, transfer: Transfer, index: int, now: float) -> Piece:
         assert transfer.fetch is not None
         settings = self._settings
-        at_once, parts = (self.at_once, self._orders + self.line.parts) if settings.bwlimit else (1, 1)
+        at_once, orders = (self.at_once, self._orders + self.line.waiting) if settings.bwlimit else (1, 1)
         piece = Piece(
-            ticket=next(self._tickets),
+            ticket=next(_TICKETS),
             entry=transfer.entry,
             fetch=transfer.fetch,
             partial=transfer.partial,
@@ -94,7 +96,7 @@ class Dispatch:
             create=transfer.is_single,
             preallocate=not self._front_to_back,
             stall=settings.stall_timeout,
-            pace=pace(settings.bwlimit, at_once, parts),
+            pace=pace(settings.bwlimit, at_once, orders),
             block=self._block,
         )
         transfer.in_flight += 1
@@ -109,7 +111,7 @@ class Dispatch:
             flight.transfer.in_flight -= 1
             if isinstance(result, Fetched):
                 self.rate.succeeded(result.received, now)
-                if not is_small(flight.piece.length):
+                if not is_small(flight.transfer.entry.size):
                     self._pace.took(now - flight.began)
             yield flight, result
 
@@ -122,7 +124,9 @@ class Dispatch:
         if self.line or self._settings.bwlimit or (patience := self._pace.patience()) is None:
             return
         for ticket, flight in self._flying.items():
-            if now - flight.began > patience and not flight.was_cut and flight.index not in flight.transfer.cut:
-                flight.was_cut = True
-                flight.transfer.cut.add(flight.index)
+            # small files began together, as an order, which says nothing of each of them
+            if is_small(flight.transfer.entry.size) or flight.index in flight.transfer.cut:
+                continue
+            if now - max(flight.began, flight.cut_at) > patience and isinstance(flight.piece.fetch, HttpFetch):
+                flight.cut_at = now
                 self._pool.cut(ticket)

@@ -37,6 +37,7 @@ from tusz_cache.stores.base import Source
 UNCOMMITTED = 512  # files fetched but not yet durable; beyond, fetching waits for the disk
 WRONG_WHOLES = 2  # times that a file is fetched again because its whole checksum was wrong
 REFUSALS = 3  # 403 for one file, with fresh signatures in between
+MISSED = 8  # parts in a row that must fail at least before the store is to blame
 TICK = 0.2  # seconds between two looks at the clock and the stop flag
 
 
@@ -238,7 +239,8 @@ class Engine:
         if transfer.failed:
             return
         self.outcome.retries += 1
-        if flight.was_cut:
+        if flight.cut_at > flight.began and index not in transfer.cut:  # a straggler: asked for again, at no charge
+            transfer.cut.add(index)
             self._again(flight)
             return
         if isinstance(error, Forbidden):
@@ -257,7 +259,9 @@ class Engine:
     def _waits_out(self, error: CacheError) -> bool:
         """Whether the store fails as a whole, so that only time helps. Raises Unreachable if that lasts too long."""
         lasted = (
-            None if isinstance(error, BadResponse) else self._weather.storm(time.monotonic(), self._dispatch.at_once)
+            None
+            if isinstance(error, BadResponse)
+            else self._weather.storm(time.monotonic(), max(MISSED, self._dispatch.at_once))
         )
         if lasted is not None and lasted > OUTAGE:
             raise Unreachable(f"nothing came for {OUTAGE:.0f} s; the last answer: {error}", hint=error.hint)

@@ -146,6 +146,10 @@ class Journal:
         if sync:
             self._file.sync()
 
+    def sync(self) -> None:
+        """Make what was recorded survive power loss."""
+        self._file.sync()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

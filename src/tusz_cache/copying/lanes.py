@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tusz_cache.checksum import NOTHING, Algorithm, Expectation, crc64nvme, hasher
-from tusz_cache.copying.http import HttpStream, drop_connections, get
+from tusz_cache.copying.http import Connections, break_off, connections, drop_connections, get
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, NoSuchSource, SourceChanged
 from tusz_cache.ssd import open_existing, open_partial, write_at, write_new
@@ -100,15 +100,16 @@ def fetch(piece: Piece) -> Fetched | Failed:
 
 
 def _fetch(piece: Piece, received: list[int]) -> Fetched:
-    stream = _open(piece)
-    with _cuttable(piece.ticket, stream):
+    with _cuttable(piece.ticket):
+        stream = _open(piece)
         # a whole object's checksum comes with the answer; `expectation` says the same to the engine
         expected = stream.expectation
         algorithm = piece.algorithm or (expected.algorithm if not expected.parts else None)
         sums = _Sums(algorithm)
         if piece.create and piece.length <= piece.block:
             view = _buffer(piece.length)
-            stream.fill(view)
+            if view:
+                stream.fill(view)
             sums.update(view)
             received[0] = len(view)
             stream.finish()
@@ -162,29 +163,26 @@ class _Sums:
         return self.crc.to_bytes(8, "big") if self._algorithm else b""
 
 
-_live: dict[int, HttpStream] = {}  # by ticket: what may be cut off
+_live: dict[int, Connections] = {}  # by ticket: what a piece may be using
 _living = threading.Lock()
 
 
 @contextlib.contextmanager
-def _cuttable(ticket: int, stream: "_Stream") -> Iterator[None]:
-    if not isinstance(stream, HttpStream):
-        yield
-        return
+def _cuttable(ticket: int) -> Iterator[None]:
     with _living:
-        _live[ticket] = stream
+        _live[ticket] = connections()
     try:
         yield
     finally:
-        with _living:  # its connection goes to another piece
+        with _living:  # the connection goes to another piece
             del _live[ticket]
 
 
 def cut(ticket: int) -> None:
     """Cut a piece's connection from another thread: it fails soon, unless it is done by then. HTTP only."""
     with _living:
-        if (stream := _live.get(ticket)) is not None:
-            stream.cut()
+        if (held := _live.get(ticket)) is not None:
+            break_off(held)
 
 
 class _Stream(Protocol):

@@ -36,9 +36,10 @@ class Line:
         return len(self._ready) + len(self._first) - self._small + self._small / BATCH
 
     @property
-    def parts(self) -> int:
-        """Parts that stand in line. Counts them, file by file."""
-        return sum(len(transfer.todo) for transfer in (*self._first, *self._ready))
+    def waiting(self) -> int:
+        """Orders that stand in line: parts of large files, and batches of small ones. Counts them, file by file."""
+        large = sum(len(file.todo) for file in (*self._first, *self._ready) if not is_small(file.entry.size))
+        return large + -(-self._small // BATCH)
 
     def append(self, transfer: Transfer) -> None:
         """Let a new transfer stand at the end."""

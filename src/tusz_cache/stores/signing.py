@@ -7,11 +7,11 @@ and is used only if it then signs other keys as botocore does.
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlsplit
 
-# two keys to sign both ways; the second one has every kind of character that URLs treat differently
-PROBES = ("tusz-cache", "tusz cache/\u00fc+=&?#%~'()*!:,;@$.npz")
+# two keys to sign both ways: the first can be no part of a host, the second has all characters that URLs treat apart
+PROBES = ("Tusz_Cache~probe", "tusz cache/\u00fc+=&?#%~'()*!:,;@$.npz")
 _CHECKSUM_MODE = "x-amz-checksum-mode"
 
 
@@ -26,7 +26,7 @@ class Presigner:
     scope: str  # date/region/service/aws4_request
     moment: str  # ISO 8601, basic
     headers: str  # canonical signed headers, and their names
-    signing_key: bytes
+    signing_key: bytes = field(repr=False)
 
     def url(self, key: str) -> str:
         """Return the URL of `key`."""
@@ -46,7 +46,7 @@ def presigner(signed: tuple[str, str], secret: str) -> Presigner | None:
     secret: the secret access key; "" for URLs without a signature.
     """
     url = urlsplit(signed[0])
-    base, found, rest = signed[0].partition(quote(PROBES[0]))
+    base, found, rest = signed[0].partition(PROBES[0])
     fields = dict(parse_qsl(url.query, keep_blank_values=True))
     credential, names = fields.get("X-Amz-Credential", ""), fields.get("X-Amz-SignedHeaders", "")
     _, _, scope = credential.partition("/")
