@@ -10,7 +10,7 @@ OUTAGE = 60.0  # seconds in which nothing at all came; then the source counts as
 STORM = 4  # objects that must fail together before the store is to blame and not they
 COOLDOWN = 1.0  # seconds in which several refusals count as one
 WINDOW = 0.25  # seconds over which goodput is measured, at least
-GAIN = 1.05  # what more requests must bring to be kept; less drowns in noise
+GAIN = 0.25  # how much of their share more requests must bring to be kept; less drowns in noise
 LOSS = 0.98  # what fewer requests may cost to be kept
 HOLD = 16  # windows between two trials of another number
 REQUEST = 64 * 1024  # bytes that a request weighs beside those it brings: small files are work, too
@@ -31,9 +31,9 @@ def backoff(attempt: int, uniform: float | None = None) -> float:
 class Concurrency:
     """How many requests may be under way. Finds the knee: the fewest that bring what more of them would bring.
 
-    It doubles while goodput grows by GAIN, steps back when it does not, and tries another number now and then, a lower
-    one as well. A server that refuses ends that: from then on additive increase, multiplicative decrease (Chiu and
-    Jain, 1989).
+    It doubles while goodput grows by GAIN of what it might, steps back when it does not, and tries another number now
+    and then, a lower one as well. A server that refuses ends that: from then on additive increase, multiplicative
+    decrease (Chiu and Jain, 1989).
     """
 
     most: int
@@ -95,7 +95,7 @@ class Concurrency:
             if self._hold <= 0:
                 self._step = 0.7 if self._falls and self._knee > 1 else 1.4
                 self._falls = not self._falls
-        elif goodput > self._best * (GAIN if self._step > 1 else LOSS):
+        elif goodput > self._best * (1 + (self._step - 1) * GAIN if self._step > 1 else LOSS):
             self._knee, self._best = self.limit, max(goodput, self._best)
         else:
             self._step, self._hold = 1.0, HOLD
