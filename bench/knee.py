@@ -29,14 +29,20 @@ SERVERS = {
 NUMBERS = (None, 2, 4, 8, 16, 32, 64)
 
 
-def copy(server: Nginx, prefix: str, target: Path, workers: int | None) -> tuple[float, int]:
-    """Return the seconds of one run, and how many of its requests were refused."""
+def copy(server: Nginx, prefix: str, target: Path, workers: int | None) -> tuple[float, int, int]:
+    """Return the seconds of one run, how many of its requests were refused, and its exit code (3: too many were)."""
     shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, "-m", "tusz_cache.sync", f"s3://{BUCKET}/{prefix}", str(target), "--json", "--quiet"]
     command += ["--endpoint-url", server.url("http")] + (["--workers", str(workers)] if workers else [])
     began = time.perf_counter()
-    ran = subprocess.run(command, env=environment(), check=True, capture_output=True)
-    return time.perf_counter() - began, json.loads(ran.stdout)["throttled"]
+    ran = subprocess.run(command, env=environment(), check=False, capture_output=True)
+    return time.perf_counter() - began, json.loads(ran.stdout)["throttled"], ran.returncode
+
+
+def _cell(runs: list[tuple[float, int, int]]) -> str:
+    failed = sum(code != 0 for _, _, code in runs)
+    text = f"{median(seconds for seconds, _, _ in runs):.2f} ({median(refused for _, refused, _ in runs):.0f})"
+    return text + (f", {failed} failed" if failed else "")
 
 
 def main() -> None:
@@ -56,12 +62,12 @@ def main() -> None:
         for name, limits in SERVERS.items():
             work = Path(place) / f"work-{len(list(Path(place).iterdir()))}"
             work.mkdir()
-            taken: dict[int | None, list[tuple[float, int]]] = {number: [] for number in NUMBERS}
+            taken: dict[int | None, list[tuple[float, int, int]]] = {number: [] for number in NUMBERS}
             with Nginx(Path(place), work, limits=limits) as server:
                 for _ in range(options.runs):
                     for number in NUMBERS:
                         taken[number].append(copy(server, "knee/all", Path(place) / "target", number))
-            cells = [f"{median(s for s, _ in runs):.2f} ({median(r for _, r in runs):.0f})" for runs in taken.values()]
+            cells = [_cell(runs) for runs in taken.values()]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

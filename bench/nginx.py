@@ -33,7 +33,7 @@ http {{
   scgi_temp_path {work}/e; map_hash_max_size 262144; map_hash_bucket_size 256;
   map $uri $object_crc {{ include {work}/crc.map; }}
   map $http_range $crc {{ "" $object_crc; }}  # as S3: with whole answers only
-  limit_conn_zone $server_name zone=all:1m;
+  limit_conn_zone $server_addr zone=all:1m;
   upstream listing {{ server 127.0.0.1:{listing}; keepalive 16; }}
   server {{
     listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl;
