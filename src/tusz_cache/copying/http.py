@@ -1,6 +1,6 @@
 """One ranged GET over a kept connection, read into the caller's buffer, every line of the answer checked.
 
-The standard library's client and no more; docs/measurements.md tells how near to a raw socket that comes.
+The standard library's client, its header parser aside (`answer`); docs/measurements.md tells how near to a raw socket that comes.
 """
 
 import contextlib
@@ -29,7 +29,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed"}
 _AGAIN = "run the same command again: finished parts are kept"
-
 _LARGE = 64 * 1024  # bytes; from here on setting the socket up pays
 _WATCHED = 8  # reads between two looks at the clock, where reads are large
 _SMALL_READ = 8192  # bytes; half of what a record of TLS holds
@@ -68,7 +67,9 @@ class HttpStream:
                 filled += count
                 since += count
                 reads += 1
-                if reads == _WATCHED or count < _SMALL_READ:  # a clock that is asked each time costs a tenth of TLS
+                if (
+                    reads == _WATCHED or count < _SMALL_READ
+                ):  # TLS brings 16 KiB a read: asking the clock each time shows
                     self._watch(since)
                     since = reads = 0
                 read = direct or read
@@ -105,7 +106,7 @@ class HttpStream:
 def _reader(body: socket.socket) -> Callable[[memoryview], int]:
     """Return what reads from a socket into a buffer.
 
-    Of an SSLSocket what lies below its `recv_into`: two calls for each 16 KiB are a tenth of a client's CPU time.
+    Of an SSLSocket what lies below its `recv_into`, which spares two calls for each 16 KiB (docs/measurements.md).
     """
     if not isinstance(body, ssl.SSLSocket):
         return body.recv_into
