@@ -30,6 +30,15 @@ class Result:
     report: SyncReport | None = None
     error: CacheError | None = None
 
+    @classmethod
+    def of(cls, run: Callable[[], SyncReport]) -> "Result":
+        """Run a sync, and take what it raises for its result."""
+        try:
+            report = run()
+        except CacheError as error:
+            return cls(exit_status(error), error=error)
+        return cls(report.exit_code, report=report)
+
     @property
     def json(self) -> dict[str, Any]:
         assert self.report is not None, self.error
@@ -122,11 +131,7 @@ class Bucket:
 
     def attempt(self, target: Path, **options: Any) -> Result:
         """Run a sync in this process, and take what it raises for its result."""
-        try:
-            report = self.sync(target, **options)
-        except CacheError as error:
-            return Result(exit_status(error), error=error)
-        return Result(report.exit_code, report=report)
+        return Result.of(lambda: self.sync(target, **options))
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,7 @@ from tests.cache.conftest import PART, Hook, Result, noise
 from tests.support.cloudserver import AzureServer, CloudServer, GoogleServer, HubServer
 from tests.support.running import META, start, tree
 from tests.support.sftpserver import SftpServer
-from tusz_cache import Access, CacheError, Durability, SyncReport, SyncSettings, populate_cache
-from tusz_cache.errors import exit_status
+from tusz_cache import Access, Durability, SyncReport, SyncSettings, populate_cache
 from tusz_cache.progress import Progress
 from tusz_cache.stores import generic
 from tusz_cache.stores.opening import without_secrets
@@ -74,11 +73,7 @@ class Store:
         return populate_cache(source or self.server.root, target, settings=settings, progress=progress)
 
     def attempt(self, target: Path, **options: Any) -> Result:
-        try:
-            report = self.sync(target, **options)
-        except CacheError as error:
-            return Result(exit_status(error), error=error)
-        return Result(report.exit_code, report=report)
+        return Result.of(lambda: self.sync(target, **options))
 
     def words(self) -> list[str]:
         """Return the storage options as words of a command line."""

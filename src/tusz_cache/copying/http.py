@@ -1,6 +1,7 @@
 """One ranged GET over a kept connection, read into the caller's buffer, every line of the answer checked.
 
-The standard library's client, its header parser aside (`answer`); docs/measurements.md tells how near to a raw socket that comes.
+The standard library's client, its header parser aside (`answer`). How near to a raw socket that comes is in
+docs/measurements.md.
 """
 
 import contextlib
