@@ -1,10 +1,7 @@
 """Files as large and as many as users have them, on tmpfs."""
 
 import filecmp
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.running import environment, run
+from tests.support.running import run, weighed
 from tests.support.s3server import S3Server
 
 FILES, SIZE = 40, 65_000_000  # bytes each
@@ -39,14 +36,11 @@ def test_a_cache_of_real_file_sizes_arrives_whole_in_little_memory(workspace: Pa
         (source / f"p{number:03d}_s001_t000_windows.npz").write_bytes(chance.bytes(SIZE))
     with S3Server(workspace / "source", etag="opaque", checksum="crc64nvme") as server:
         options = ["s3://bucket", str(target), "--endpoint-url", server.url, "--processes", str(processes), "--json"]
-        command = [sys.executable, "-m", "tusz_cache.sync", *options]
-        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        code, memory = weighed("sync", *options)
         again = run("sync", *options)
 
-    assert 0 == process.returncode
-    assert usage.ru_maxrss < MEMORY
+    assert 0 == code
+    assert memory < MEMORY
     names = sorted(path.name for path in source.iterdir())
     assert ([], []) == filecmp.cmpfiles(source, target / "train", names, shallow=False)[1:]
     assert (0, FILES) == (again.json["bytes"]["copied"], again.json["files"]["unchanged"])

@@ -57,6 +57,32 @@ def run(verb: str, *arguments: object, env: Mapping[str, str | None] | None = No
     return Ran(process.returncode, out, err)
 
 
+# A process begins with the peak of the one that started it, and the test process may be heavy: one in between is not.
+_SCALES = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def weighed(verb: str, *arguments: object) -> tuple[int, int]:
+    """Run `python -m tusz_cache.VERB`. Return its exit status, and the peak memory of its largest process in kB."""
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _SCALES,
+        sys.executable,
+        "-m",
+        f"tusz_cache.{verb}",
+        *map(str, arguments),
+    ]
+    answer = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, timeout=240, check=True)
+    code, memory = map(int, answer.stdout.split())
+    return code, memory
+
+
 def tree(root: Path) -> dict[str, bytes]:
     """Return every file below `root` but our own, by key."""
     return {
