@@ -36,6 +36,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "keys",
     "plan",
     "seal",
+    "sealed",
     # the target
     "ssd",
     "lock",
@@ -53,6 +54,11 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "stores.s3",
         "stores.opening",
         "stores",
+    ),
+    # may training read from there
+    (
+        "guarding.values",
+        "guarding",
     ),
     # from one to the other
     (

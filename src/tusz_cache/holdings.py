@@ -13,11 +13,10 @@ from tusz_cache.manifest import Draft, Manifest
 from tusz_cache.manifest_file import digest, from_lines
 from tusz_cache.seal import Seal
 from tusz_cache.seal import from_bytes as seal_from_bytes
+from tusz_cache.sealed import MANIFEST, SEAL
 from tusz_cache.stores.local import walk
 
-MANIFEST = "manifest.jsonl"
 LEFTOVERS = "leftovers.jsonl"  # files we wrote that the source no longer has: same form as the manifest
-SEAL = "seal.json"
 
 
 @dataclass(frozen=True, slots=True)

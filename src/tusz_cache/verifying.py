@@ -12,15 +12,13 @@ from typing import Literal
 
 from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying.lanes import read_range
-from tusz_cache.entry import META, Entry
-from tusz_cache.errors import BadResponse, CacheError, Damaged, TargetError, UsageError
-from tusz_cache.holdings import MANIFEST, SEAL, Holdings
+from tusz_cache.entry import Entry
+from tusz_cache.errors import BadResponse, CacheError, TargetError, UsageError
+from tusz_cache.holdings import Holdings
 from tusz_cache.manifest import BARE, Manifest
-from tusz_cache.manifest_file import digest, from_lines
 from tusz_cache.progress import Progress
 from tusz_cache.report import VerifyReport
-from tusz_cache.seal import Seal, check_manifest
-from tusz_cache.seal import from_bytes as seal_from_bytes
+from tusz_cache.sealed import read_sealed
 from tusz_cache.settings import cores
 from tusz_cache.stores.local import walk
 from tusz_cache.stores.opening import target_path
@@ -85,24 +83,6 @@ def _unexpected(root: Path, manifest: Manifest) -> tuple[str, ...]:
         return tuple(sorted(key for key, _ in walk(root) if key not in manifest))
     except OSError as error:
         raise TargetError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from error
-
-
-def read_sealed(root: Path) -> tuple[Seal, Manifest]:
-    """Return the seal and manifest of the cache at `root`. Raises Damaged if one is missing or they do not fit."""
-    meta = root / META
-    try:
-        seal = seal_from_bytes((meta / SEAL).read_bytes(), path=str(meta / SEAL))
-        with (meta / MANIFEST).open("rb") as file:
-            check_manifest(seal, digest(file))
-            file.seek(0)
-            return seal, from_lines(file, path=str(meta / MANIFEST))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Damaged(
-            f"no seal at {root}: the cache was never completed, or a run is under way or was interrupted",
-            hint=f"python -m tusz_cache.sync SOURCE {root}",
-        ) from error
-    except OSError as error:
-        raise TargetError(f"cannot read {meta}: {error.strerror}", hint="check its permissions and its disk") from error
 
 
 def check_files(root: Path, manifest: Manifest, *, full: bool = False, progress: Progress | None = None) -> Found:

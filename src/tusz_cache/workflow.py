@@ -16,7 +16,7 @@ from tusz_cache.copying.line import SMALL
 from tusz_cache.copying.transfer import partial_name
 from tusz_cache.copying.values import CopySettings, Outcome
 from tusz_cache.errors import Damaged
-from tusz_cache.holdings import LEFTOVERS, MANIFEST, SEAL, Holdings, look
+from tusz_cache.holdings import LEFTOVERS, Holdings, look
 from tusz_cache.lock import locked
 from tusz_cache.manifest import Manifest
 from tusz_cache.manifest_file import digest, hashed, to_lines
@@ -26,6 +26,7 @@ from tusz_cache.progress import Progress
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.seal import Seal
 from tusz_cache.seal import to_bytes as seal_to_bytes
+from tusz_cache.sealed import MANIFEST, SEAL
 from tusz_cache.settings import SyncSettings, cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source

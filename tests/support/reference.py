@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import tusz_cache
-from tusz_cache import errors, holdings, seal
+from tusz_cache import errors, holdings, seal, sealed
 from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
 from tusz_cache.entry import META, Entry, Proof
@@ -168,12 +168,12 @@ def _disk() -> Iterator[str]:
         ("trash/", "files that `--delete` removed, until the seal"),
         ("lock", "held by the one run that may write; says which"),
     ]
-    expected = {holdings.SEAL, holdings.MANIFEST, holdings.LEFTOVERS, journal.NAME}
+    expected = {sealed.SEAL, sealed.MANIFEST, holdings.LEFTOVERS, journal.NAME}
     assert expected <= {name for name, _ in rows}, "a file was renamed: describe it here"
     yield f"## Files\n\nIn `TARGET/{META}/`, and nowhere else in the mirrored tree:\n"
     yield _table(("file", "meaning"), ((f"`{name}`", meaning) for name, meaning in rows))
     line = json.dumps(json.loads(to_bytes(Manifest.of([_ENTRY]))), indent=2)
-    yield f"""### A line of `{holdings.MANIFEST}`
+    yield f"""### A line of `{sealed.MANIFEST}`
 
 Entries are in the order of their keys' UTF-8 bytes. CRCs are as S3 writes them: base64 of eight big-endian bytes.
 `parts` is absent where a file was fetched in one piece. Shown on several lines:
@@ -192,7 +192,7 @@ Entries are in the order of their keys' UTF-8 bytes. CRCs are as S3 writes them:
         created="2025-08-07T07:00:00+00:00",
         tusz_cache="0.1.0",
     )
-    yield _sample(f"`{holdings.SEAL}`", json.loads(seal.to_bytes(made)))
+    yield _sample(f"`{sealed.SEAL}`", json.loads(seal.to_bytes(made)))
     yield f"### `{journal.NAME}`\n\n{_fenced(inspect.cleandoc(journal.__doc__ or ''))}\n"
 
 

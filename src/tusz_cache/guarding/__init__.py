@@ -1,0 +1,1 @@
+"""Guarding: say on evidence whether training may read from a directory. Refuses by default."""

@@ -1,0 +1,40 @@
+"""A sealed cache's records, read together: the seal, and the manifest that it fits."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from tusz_cache.entry import META
+from tusz_cache.errors import Damaged, TargetError
+from tusz_cache.manifest import Manifest
+from tusz_cache.manifest_file import digest, from_lines
+from tusz_cache.seal import Seal, check_manifest
+from tusz_cache.seal import from_bytes as seal_from_bytes
+
+MANIFEST = "manifest.jsonl"
+SEAL = "seal.json"
+
+
+def read_sealed(root: Path) -> tuple[Seal, Manifest]:
+    """Return the seal and manifest of the cache at `root`. Raises Damaged if one is missing or they do not fit."""
+    meta = root / META
+    return read_records(lambda name: (meta / name).open("rb"), root)
+
+
+def read_records(opened: Callable[[str], BinaryIO], root: Path) -> tuple[Seal, Manifest]:
+    """Return what `read_sealed` does. opened: opens one of our own files by its name, wherever they are kept."""
+    meta = root / META
+    try:
+        with opened(SEAL) as file:
+            seal = seal_from_bytes(file.read(), path=str(meta / SEAL))
+        with opened(MANIFEST) as file:
+            check_manifest(seal, digest(file))
+            file.seek(0)
+            return seal, from_lines(file, path=str(meta / MANIFEST))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Damaged(
+            f"no seal at {root}: the cache was never completed, or a run is under way or was interrupted",
+            hint=f"python -m tusz_cache.sync SOURCE {root}",
+        ) from error
+    except OSError as error:
+        raise TargetError(f"cannot read {meta}: {error.strerror}", hint="check its permissions and its disk") from error
