@@ -1,0 +1,122 @@
+"""Rows of an array that lies in a `.npy` file: read where they are wanted, by mmap or by pread."""
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tusz_cache.errors import Damaged
+
+Backend = Literal["mmap", "pread"]
+Array = npt.NDArray[Any]
+HEADER = 4096  # bytes before the data: rows start on a page
+
+_AGAIN = "pack the cache again, or copy the store again from where it is whole"
+
+
+class Files(Protocol):
+    """Where a store's files are opened: a directory, or one that the guard admitted. Goes through pickle."""
+
+    def open(self, key: str) -> int:
+        """Return a descriptor for reading the file `key`. Raises CacheError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A plain directory, for notebooks and checks. Training opens only what was admitted."""
+
+    root: Path
+
+    def open(self, key: str) -> int:
+        """Return a descriptor for reading the file `key`. Raises Damaged if it cannot be opened."""
+        try:
+            return os.open(self.root / key, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Damaged(f"cannot read {self.root / key}: {error.strerror}", hint=_AGAIN) from error
+
+
+class Rows(Protocol):
+    """Rows of an array, read-only. Safe in threads, and in processes that were forked."""
+
+    def read(self, first: int, out: Array) -> None:
+        """Copy len(out) rows from `first` on into `out`, whose last axis is contiguous. Raises Damaged."""
+
+    def get(self, first: int, count: int) -> Array:
+        """Return `count` rows from `first` on, read-only, perhaps without a copy. Raises Damaged."""
+
+
+def open_rows(files: Files, key: str, shape: tuple[int, ...], dtype: "np.dtype[Any]", backend: Backend) -> Rows:
+    """Open the array of `shape` and `dtype` in the file `key`. Raises Damaged if the file is not of that form."""
+    descriptor = files.open(key)
+    try:
+        _check(descriptor, key, shape, dtype)
+        return Mapped(descriptor, shape, dtype) if backend == "mmap" else Pread(os.dup(descriptor), key, shape, dtype)
+    finally:
+        os.close(descriptor)
+
+
+def header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
+    """Return the first HEADER bytes of a `.npy` file, format 1.0, in C order."""
+    text = repr({"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+    return np.lib.format.magic(1, 0) + (HEADER - 10).to_bytes(2, "little") + text.encode().ljust(HEADER - 11) + b"\n"
+
+
+def _check(descriptor: int, key: str, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+    size = os.fstat(descriptor).st_size
+    expected = HEADER + int(np.prod(shape)) * dtype.itemsize
+    if size != expected:
+        raise Damaged(f"{key} has {size} bytes, its index says {expected}", hint=_AGAIN)
+    if os.pread(descriptor, HEADER, 0) != header(shape, dtype):
+        raise Damaged(f"{key} does not begin as an array of shape {shape} and type {dtype}", hint=_AGAIN)
+
+
+class Mapped:
+    """Rows of a file that is mapped to memory: for disks of this machine."""
+
+    def __init__(self, descriptor: int, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+        self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        self._rows: Array = np.frombuffer(self._map, dtype, int(np.prod(shape)), HEADER).reshape(shape)
+
+    def read(self, first: int, out: Array) -> None:
+        """See Rows."""
+        np.copyto(out, self._rows[first : first + len(out)])
+
+    def get(self, first: int, count: int) -> Array:
+        """See Rows."""
+        return self._rows[first : first + count]
+
+
+class Pread:
+    """Rows of a file that is read with positioned reads: where a page fault is a request over the network."""
+
+    def __init__(self, descriptor: int, key: str, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+        self._file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - owns the descriptor
+        self._key, self._shape, self._dtype = key, shape[1:], dtype
+        self._row_bytes = int(np.prod(self._shape)) * dtype.itemsize
+
+    def read(self, first: int, out: Array) -> None:
+        """See Rows."""
+        offset, wanted = HEADER + first * self._row_bytes, len(out) * self._row_bytes
+        try:
+            found = os.preadv(self._file.fileno(), _pieces(out), offset)
+        except OSError as error:
+            raise Damaged(f"cannot read {self._key} at byte {offset}: {error.strerror}", hint=_AGAIN) from error
+        if found != wanted:
+            raise Damaged(f"{self._key} ends {wanted - found} bytes early", hint=_AGAIN)
+
+    def get(self, first: int, count: int) -> Array:
+        """See Rows."""
+        out = np.empty((count, *self._shape), self._dtype)
+        self.read(first, out)
+        return out
+
+
+def _pieces(out: Array) -> list[memoryview]:
+    """Return the contiguous runs of `out`, in the order of its rows."""
+    if out.flags.c_contiguous:
+        return [out.data]
+    return [piece for row in out for piece in _pieces(row)]
