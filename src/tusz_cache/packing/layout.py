@@ -6,7 +6,6 @@ blocks of 10 s: window i is the WINDOW_BLOCKS blocks from i * step on, one conti
 Axes: N = windows, C = 19 channels, T = 15,360 samples at 256 Hz, K = blocks, S = 2,560 samples in a block.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,17 +35,9 @@ def as_blocks(x_CT: Float32Array) -> Float32Array:
     return blocks.transpose(1, 0, 2) if x_CT.ndim == 2 else blocks
 
 
-def steps_between(early: Float32Array, late: Float32Array, among: Sequence[int]) -> list[int]:
-    """Return those of the steps `among` by which `late` can follow `early`: what they share is equal bit for bit.
-
-    early, late: two windows (C, T) or their labels (T,), one after the other.
-    """
-    a, b = early.view(np.uint32), late.view(np.uint32)  # bits, not values: -0.0 and NaN count as what they are
-    return [
-        step
-        for step in among
-        if step == WINDOW_BLOCKS or np.array_equal(a[..., step * BLOCK :], b[..., : WINDOW - step * BLOCK])
-    ]
+def same_bits(a: Float32Array, b: Float32Array) -> bool:
+    """Whether two arrays hold the same bits: -0.0 is not 0.0, and a NaN is itself."""
+    return np.array_equal(a.view(np.uint32), b.view(np.uint32))
 
 
 def quantised(x: Float32Array) -> npt.NDArray[np.int16]:
