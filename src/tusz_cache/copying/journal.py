@@ -12,7 +12,7 @@ wrong, so a torn tail costs the records after it and nothing else.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,13 +58,19 @@ def line(record: Sequence[Any]) -> bytes:
 def replay(lines: bytes | Iterable[bytes]) -> Replay:
     """Read a journal as far as it is whole. lines: all its bytes, or its lines with their ends. Pure."""
     reading = _Reading()
+    for record, length in whole_records(lines):
+        reading.apply(record)
+        reading.state.good_bytes += length
+    return reading.finish()
+
+
+def whole_records(lines: bytes | Iterable[bytes]) -> Iterator[tuple[list[Any], int]]:
+    """Yield (record, bytes of its line) until the first line that is torn."""
     for raw in lines.splitlines(keepends=True) if isinstance(lines, bytes) else lines:
         record = _parse(raw)
         if record is None:
-            break
-        reading.apply(record)
-        reading.state.good_bytes += len(raw)
-    return reading.finish()
+            return
+        yield record, len(raw)
 
 
 def _parse(raw: bytes) -> list[Any] | None:

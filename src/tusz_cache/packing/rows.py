@@ -13,6 +13,7 @@ from tusz_cache.errors import Damaged
 
 Backend = Literal["mmap", "pread"]
 Array = npt.NDArray[Any]
+BYTE, SHORT, FLOAT = np.dtype("u1"), np.dtype("<i2"), np.dtype("<f4")
 HEADER = 4096  # bytes before the data: rows start on a page
 
 _AGAIN = "pack the cache again, or copy the store again from where it is whole"

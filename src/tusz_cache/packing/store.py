@@ -14,9 +14,8 @@ import numpy.typing as npt
 from tusz_cache.errors import Damaged, UsageError
 from tusz_cache.packing.index import SMALL_LABELS, Index, PackedRecording
 from tusz_cache.packing.layout import BLOCK, CHANNELS, WINDOW, WINDOW_BLOCKS, Float32Array, as_blocks, crc_of
-from tusz_cache.packing.rows import Array, Backend, Files, Rows, open_rows
+from tusz_cache.packing.rows import BYTE, FLOAT, SHORT, Array, Backend, Files, Rows, open_rows
 
-_BYTE, _FLOAT = np.dtype("u1"), np.dtype("<f4")
 Batch = tuple[Float32Array, Float32Array]
 Indices = Sequence[int] | npt.NDArray[np.integer[Any]]
 
@@ -119,7 +118,7 @@ class WindowStore:
         return (row.crc, row.label_crc) == (crc_of(shard.blocks.get(row.first, row.blocks)), crc_of(labels))
 
     def _empty_blocks(self, count: int) -> Array:
-        dtype = np.float32 if self.index.dtype == "float32" else np.int16
+        dtype = FLOAT if self.index.scale is None else SHORT
         return np.empty((count, WINDOW_BLOCKS, CHANNELS, BLOCK), dtype)
 
     def _locate(self, i: int) -> tuple[PackedRecording, int]:
@@ -166,11 +165,11 @@ class WindowStore:
     def _open(self, number: int) -> _Shard:
         if number not in self._shards:
             split, shard = self.index.split, self.index.shards[number]
-            dtype = np.dtype("<f4" if self.index.scale is None else "<i2")
+            dtype = FLOAT if self.index.scale is None else SHORT
             blocks = open_rows(
                 self._files, f"{split}/{shard.file}", (shard.blocks, CHANNELS, BLOCK), dtype, self.backend
             )
-            labels = open_rows(self._files, f"{split}/{shard.labels}", (shard.blocks, BLOCK), _BYTE, self.backend)
+            labels = open_rows(self._files, f"{split}/{shard.labels}", (shard.blocks, BLOCK), BYTE, self.backend)
             self._shards[number] = _Shard(blocks, labels)
         return self._shards[number]
 
@@ -178,7 +177,7 @@ class WindowStore:
         recording = self.index.recordings[number]
         if number not in self._own_labels:
             key = f"{self.index.split}/{recording.labels}"
-            self._own_labels[number] = open_rows(self._files, key, (recording.blocks, BLOCK), _FLOAT, self.backend)
+            self._own_labels[number] = open_rows(self._files, key, (recording.blocks, BLOCK), FLOAT, self.backend)
         return self._own_labels[number]
 
 
