@@ -44,7 +44,7 @@ def own_labels_file(cache_file: str) -> str:
 
 
 def as_stored(blocks_KCS: Float32Array, dtype: Dtype, name: str) -> tuple[Array, float]:
-    """Return blocks as they are kept, and the largest error of a sample. Raises UsageError where int16 is too narrow."""
+    """Return blocks as they are kept, and the largest error of a sample. Raises UsageError if int16 cannot do."""
     if dtype == "float32":
         return blocks_KCS, 0.0
     largest = float(np.abs(blocks_KCS).max(initial=0.0))  # NaN if there is one
