@@ -1,6 +1,6 @@
 """Folding: a recording's overlapping windows become its blocks, proven on the way to be there bit for bit.
 
-Axes as in layout: N = windows, C = 19, T = 15,360 samples, K = blocks, S = 2,560 samples.
+Axes as in blocks: N = windows, C = 19, T = 15,360 samples, K = blocks, S = 2,560 samples.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tusz_cache.packing.layout import (
+from tusz_cache.packing.blocks import (
     BLOCK,
     CHANNELS,
     STEPS,

@@ -8,7 +8,7 @@ import numpy as np
 from tusz_cache import ssd
 from tusz_cache.checksum import combine_crc64nvme, crc64nvme
 from tusz_cache.errors import Damaged
-from tusz_cache.packing.layout import crc_of
+from tusz_cache.packing.blocks import crc_of
 from tusz_cache.packing.rows import HEADER, Array, header
 from tusz_cache.ssd import Target
 

@@ -8,7 +8,7 @@ import orjson
 
 from tusz_cache.checksum import decode_crc, encode_crc
 from tusz_cache.errors import Damaged
-from tusz_cache.packing.layout import BLOCK, CHANNELS, STEPS, WINDOW_BLOCKS, blocks_in
+from tusz_cache.packing.blocks import BLOCK, CHANNELS, STEPS, WINDOW_BLOCKS, blocks_in
 
 INDEX = "index.json"
 FORMAT = 1

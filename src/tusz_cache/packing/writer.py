@@ -22,7 +22,7 @@ from tusz_cache.manifest import Manifest
 from tusz_cache.packing.folding import Folded, fold
 from tusz_cache.packing.index import INDEX, Dtype, Index
 from tusz_cache.packing.index import to_bytes as index_to_bytes
-from tusz_cache.packing.layout import SCALE, blocks_in
+from tusz_cache.packing.blocks import SCALE, blocks_in
 from tusz_cache.packing.npz import open_npz
 from tusz_cache.packing.report import PackedSplit, PackReport
 from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
