@@ -28,6 +28,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "units",
     "entry",
     "tusz",
+    "tusz_windows",
+    "tusz_index",
     "checksum",
     "durability",
     "version",
@@ -82,6 +84,13 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "copying.engine",
     ),
     "holdings",
+    # from NPZ files to a store
+    (
+        "packing",
+        "packing.header",
+        "packing.zipped",
+        "packing.npz",
+    ),
     # the whole
     "settings",
     "progress",
@@ -195,7 +204,7 @@ def test_nothing_imports_what_the_package_does_not_need():
 
 def test_every_import_is_a_declared_dependency():
     """What is imported at run time comes with Python or is in pyproject.toml."""
-    declared = {"awscrt", "fsspec", "numpy", "orjson", "tqdm", "moto"}  # moto: extra "demo"
+    declared = {"awscrt", "fsspec", "isal", "numpy", "orjson", "tqdm", "moto"}  # moto: extra "demo"
 
     found = {package for module in PATHS for package in foreign_imports(module)}
     assert found - set(sys.stdlib_module_names) <= declared

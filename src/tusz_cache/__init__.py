@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tusz_cache.entry import Entry
     from tusz_cache.errors import CacheError
     from tusz_cache.manifest import Manifest
+    from tusz_cache.packing.npz import read_windows
     from tusz_cache.plan import Filters, MaxDelete, Plan, diff
     from tusz_cache.planning import plan_copy
     from tusz_cache.report import SyncReport, VerifyReport
@@ -36,6 +37,7 @@ _HOMES = {
     "diff": "plan",
     "plan_copy": "planning",
     "populate_cache": "workflow",
+    "read_windows": "packing.npz",
     "verify_cache": "verifying",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "diff",
     "plan_copy",
     "populate_cache",
+    "read_windows",
     "verify_cache",
 ]
 

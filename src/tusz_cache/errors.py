@@ -19,9 +19,10 @@ CacheError
 │   └── Forbidden            403 for a signed URL: expired, or denied
 ├── SourceChanged       4  an object is no longer what the plan saw
 ├── Refused             5  a safety rule
-│   ├── UnsafeKey, EmptyListing, DeleteLimit, LockHeld, ForeignTarget
+│   ├── UnsafeKey, EmptyListing, DeleteLimit, LockHeld, ForeignTarget, PatientOverlap
 ├── NoSpace             6  the target is full
 ├── Damaged             7  verification found missing or damaged files
+│   └── BadRecording         an NPZ file is not what a recording's file must be
 └── Interrupted   130/143  stopped by a signal, state kept
 """
 
@@ -157,6 +158,10 @@ class ForeignTarget(Refused):
     """The target holds files that this tool never wrote."""
 
 
+class PatientOverlap(Refused):
+    """A patient is in more than one split."""
+
+
 class NoSpace(CacheError):
     """The target is full, or will be."""
 
@@ -167,6 +172,10 @@ class Damaged(CacheError):
     """Verification found missing or damaged files, or no seal."""
 
     exit_code = 7
+
+
+class BadRecording(Damaged):
+    """A recording's NPZ file is broken, or holds something else than windows and labels."""
 
 
 class Interrupted(CacheError):

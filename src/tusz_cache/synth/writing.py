@@ -23,11 +23,10 @@ import numpy.typing as npt
 from tusz_cache.errors import TargetError, UsageError
 from tusz_cache.synth import eeg
 from tusz_cache.synth.plan import SPLITS, Kind, PlannedRecording, SynthConfig, plan_recordings
-from tusz_cache.tusz import Recording
+from tusz_cache.tusz import STRIDE, WINDOW, Recording
 
 Float32Array = npt.NDArray[np.float32]
 
-WINDOW, STRIDE = 15360, 2560  # samples: 60 s every 10 s
 FULL_SHARE = 0.99  # share of ictal samples from which the users' manifest calls a window a full seizure
 
 
