@@ -9,7 +9,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -76,6 +76,26 @@ class Npz:
         if member.fortran:
             out[...] = raw.view(native).reshape(member.shape, order="F")
         return out if member.dtype.isnative else out.byteswap(inplace=True)
+
+    def rows(self, member: Member) -> Iterator[npt.NDArray[Any]]:
+        """Yield the rows of an array as they are inflated, in memory that the next one reuses.
+
+        Only the end tells whether the CRC-32 fits: nothing may be made of the rows before. Raises as `read` does.
+        """
+        if member.fortran or not member.dtype.isnative:
+            yield from self.read(member)
+            return
+        row = np.empty(member.shape[1:], member.dtype)
+        raw, filled, skip = row.reshape(-1).view(np.uint8), 0, member.header
+        for piece in zipped.pieces(self.source, member.entry):
+            data = np.frombuffer(piece, np.uint8)[skip:]
+            skip = max(0, skip - len(piece))
+            while len(data):
+                some = data[: len(raw) - filled]
+                raw[filled : filled + len(some)] = some
+                data, filled = data[len(some) :], (filled + len(some)) % len(raw)
+                if not filled:
+                    yield row
 
     def map(self, member: Member) -> npt.NDArray[Any]:
         """Return a stored array as the file's own pages, read-only, in the file's byte order and axis order.

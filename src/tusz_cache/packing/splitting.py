@@ -71,6 +71,14 @@ def laid_record(split: str, laid: Laid) -> list[Any]:
     return ["laid", split, laid.error, *astuple(laid.recording)]
 
 
+def laid_from_record(record: list[Any]) -> tuple[str, Laid] | None:
+    """Return (split, recording) of a journal's record; None for records of another kind."""
+    match record:
+        case ["laid", str(split), float(error), *fields]:
+            return split, Laid(PackedRecording(*fields), error)
+    return None
+
+
 class SplitWriter:
     """Lays the recordings of one split, in store order. `add` each, then `finish`."""
 

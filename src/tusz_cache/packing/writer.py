@@ -1,33 +1,220 @@
 """pack_cache: admit, survey, fold, lay, index, seal. The whole story on one page."""
 
-import hashlib
 import time
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tusz_cache import sealing, ssd
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
-from tusz_cache.durability import Durability
 from tusz_cache.entry import Entry, Proof
-from tusz_cache.errors import Damaged, ForeignTarget, NoSpace, UsageError
+from tusz_cache.checksum import crc64nvme
+from tusz_cache.errors import ForeignTarget
+from tusz_cache.holdings import Holdings, look
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.guard import CacheGuard
 from tusz_cache.lock import locked
 from tusz_cache.manifest import Manifest
+from tusz_cache.packing.blocks import SCALE, WINDOW_BLOCKS
 from tusz_cache.packing.folding import Folded, fold
-from tusz_cache.packing.index import INDEX, Dtype, Index
+from tusz_cache.packing.index import INDEX, Index
 from tusz_cache.packing.index import to_bytes as index_to_bytes
-from tusz_cache.packing.blocks import SCALE, blocks_in
-from tusz_cache.packing.npz import open_npz
+from tusz_cache.packing.claims import JOB, read_claims, read_job
+from tusz_cache.packing.npz import check_windows, float_rows, float_values, open_npz
 from tusz_cache.packing.report import PackedSplit, PackReport
 from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
+from tusz_cache.packing.survey import PackSettings, Survey, check_space, survey
 from tusz_cache.plan import Filters
 from tusz_cache.progress import Progress
 from tusz_cache.settings import cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.opening import target_path
+
+AHEAD = 2  # recordings for each worker that may wait to be laid in their order
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def pack_cache(
+    cache: AdmittedCache | str | PathLike[str],
+    store: str | PathLike[str],
+    *,
+    settings: PackSettings | None = None,
+    guard: CacheGuard | None = None,
+    progress: Progress | None = None,
+    **changes: Any,
+) -> PackReport:
+    """Write the windows of a cache as a packed store, sealed like a cache; goes on where an earlier run stopped.
+
+    cache: what the guard admitted, or a path that `guard` is asked about. changes: fields of PackSettings.
+    Raises CacheError: CacheRefused, UsageError, BadRecording (a file of the cache), NoSpace, TargetError, Interrupted.
+    """
+    began = time.monotonic()
+    settings = replace(settings or PackSettings(), **changes)
+    if not isinstance(cache, AdmittedCache):
+        with (guard or CacheGuard()).admit(cache) as admitted:
+            return pack_cache(admitted, store, settings=settings, progress=progress)
+    place = Target(target_path(store), settings.durability)
+    with progress or Progress() as watcher:
+        watcher.say(f"looking at the recordings of {cache.root}")
+        found = survey(cache, settings)
+        _check_place(place, cache)
+        check_space(place, found, settings)
+        ssd.prepare(place)
+        with locked(place):
+            report = _Run(cache, place, settings, watcher, found).carry_out()
+        return replace(report, seconds=time.monotonic() - began)
+
+
+def _check_place(place: Target, cache: AdmittedCache) -> None:
+    """Raise ForeignTarget unless the store's directory is empty, or holds a store."""
+    root = place.root.resolve()
+    if root.is_relative_to(cache.real_path) or cache.real_path.is_relative_to(root):
+        raise ForeignTarget(f"{root} and the cache {cache.root} lie in each other", hint="choose a directory beside it")
+    if root.is_dir() and any(root.iterdir()) and not (place.meta / JOB).exists():
+        raise ForeignTarget(f"{root} holds files, and no packed store", hint="choose an empty or a new directory")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run, from a survey to its report."""
+
+    cache: AdmittedCache
+    place: Target
+    settings: PackSettings
+    watcher: Progress
+    found: Survey
+
+    def carry_out(self) -> PackReport:
+        job = self.found.job(self.settings)
+        begun, holdings = read_job(self.place) == job, look(self.place.root)
+        claims = read_claims(self.place, self.found.windows) if begun else {}
+        sealing.unseal(self.place)
+        if not begun:
+            ssd.remove(self.place, self.place.meta / JOB)
+            holdings = self._emptied(holdings)
+            ssd.write_file(self.place, self.place.meta / JOB, job)
+        self.watcher.start(sum(map(self.found.bytes_in, self.found.windows)), len(self.found.sizes))
+        book = Journal(self.place, holdings.replay)
+        try:
+            written = {
+                split: self._split(split, claims.get(split, {}), holdings.files.proven(), book)
+                for split in self.found.windows
+            }
+        finally:
+            book.close()
+        manifest = Manifest.of(entry for split in written.values() for entry in split.entries)
+        self._remove(holdings.ours - set(manifest.keys))
+        stated = sealing.statement(
+            self.cache.real_path.as_uri(), manifest, Filters(), complete=True, volume=self.settings.volume
+        )
+        sealing.publish(self.place, stated, manifest, leftovers=Manifest())
+        return self._report(written)
+
+    def _emptied(self, holdings: Holdings) -> Holdings:
+        """Remove what another job left."""
+        self._remove(holdings.ours)
+        ssd.remove(self.place, self.place.meta / journal.NAME)
+        sealing.sweep(self.place, frozenset())
+        return Holdings()
+
+    def _remove(self, keys: Iterable[str]) -> None:
+        for key in sorted(keys):
+            ssd.remove(self.place, self.place.path(key))
+
+    def _split(self, split: str, claims: Mapping[str, Laid], whole: Manifest, book: Journal) -> "_Written":
+        """Lay one split's recordings, and write its index."""
+        windows = self.found.windows[split]
+        order = in_store_order(windows)
+        with SplitWriter(self.place, split, self.settings.dtype, book) as writer:
+            writer.resume((claims[name] for name in itertools.takewhile(claims.__contains__, order)), whole)
+            there = len(writer.laid)
+            self._advance(split, order[:there])
+            for name, folded in self._folded(split, order[there:]):
+                writer.add(name, folded)
+                self._advance(split, [name])
+                self.watcher.check_stop("stopped while packing")
+            writer.finish()
+        laid = {laid.recording.cache_file: laid for laid in writer.laid}
+        index = Index(
+            split=split,
+            dtype=self.settings.dtype,
+            scale=SCALE if self.settings.dtype == "int16" else None,
+            max_error=max((item.error for item in laid.values()), default=0.0),
+            cache_manifest_sha256=self.found.cache_manifest_sha256,
+            shards=tuple(writer.shards),
+            recordings=tuple(laid[name].recording for name in windows),
+        )
+        entry = self._write(f"{split}/{INDEX}", index_to_bytes(index))
+        return _Written(index, (*writer.published, entry), len(order) - there)
+
+    def _write(self, key: str, data: bytes) -> Entry:
+        ssd.write_file(self.place, self.place.path(key), data)
+        stat = self.place.path(key).stat()
+        return Entry(key, stat.st_size, None, Proof(crc64nvme(data, 0), "own-crc", stat.st_mtime_ns))
+
+    def _advance(self, split: str, names: Sequence[str]) -> None:
+        self.watcher.advance(sum(self.found.sizes[f"{split}/{name}"] for name in names), len(names))
+
+    def _folded(self, split: str, names: Sequence[str]) -> Iterator[tuple[str, Folded]]:
+        """Yield recordings in the order of `names`, folded by several threads at once."""
+        workers = self.settings.workers or cores()
+        with ThreadPoolExecutor(workers, "fold") as pool:
+            try:
+                keys = [f"{split}/{name}" for name in names]
+                yield from zip(names, ahead(pool, partial(fold_file, self.cache), keys, AHEAD * workers), strict=True)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _report(self, written: Mapping[str, "_Written"]) -> PackReport:
+        return PackReport(
+            store=str(self.place.root),
+            dtype=self.settings.dtype,
+            splits={split: self._counts(split, item) for split, item in written.items()},
+            packed=sum(item.packed for item in written.values()),
+            max_error=max((item.index.max_error for item in written.values()), default=0.0),
+        )
+
+    def _counts(self, split: str, written: "_Written") -> PackedSplit:
+        rows = written.index.recordings
+        return PackedSplit(
+            recordings=len(rows),
+            windows=written.index.windows,
+            bytes_in=self.found.bytes_in(split),
+            bytes_out=sum(entry.size for entry in written.entries),
+            plain_recordings=sum(row.step == WINDOW_BLOCKS for row in rows),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A split that lies there."""
+
+    index: Index
+    entries: tuple[Entry, ...]  # of all its files, with proof
+    packed: int  # recordings of this run
+
+
+def fold_file(cache: AdmittedCache, key: str) -> Folded:
+    """Read one recording of a cache, and fold it. Raises BadRecording."""
+    with open_npz(partial(cache.open, key), name=str(cache.root / key), wanted=("windows", "labels")) as npz:
+        windows, labels = check_windows(npz)
+        return fold(partial(float_rows, npz, windows), windows.shape[0], float_values(npz, labels) if labels else None)
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+    """Yield `work(item)` in the order of `items`, with at most `most` of them begun before they are wanted."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(pool.submit(work, item))
+        if len(begun) > most:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

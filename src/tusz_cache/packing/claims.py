@@ -1,0 +1,39 @@
+"""Claims: what an earlier run says that it laid. Believed only after it was read back."""
+
+from collections.abc import Iterable
+
+from tusz_cache.copying import journal
+from tusz_cache.errors import Damaged
+from tusz_cache.packing.index import INDEX, from_bytes
+from tusz_cache.packing.splitting import Laid, laid_from_record
+from tusz_cache.ssd import Target
+
+JOB = "pack.json"  # what is being packed into this directory, or was
+
+Claims = dict[str, dict[str, Laid]]  # split -> cache file -> where it lies
+
+
+def read_job(place: Target) -> bytes | None:
+    """Return the note of the job that was begun here."""
+    path = place.meta / JOB
+    return path.read_bytes() if path.exists() else None
+
+
+def read_claims(place: Target, splits: Iterable[str]) -> Claims:
+    """Return what the indexes and the journal claim; where both speak of a recording, the journal is newer."""
+    claims: Claims = {split: {} for split in splits}
+    for split, known in claims.items():
+        path = place.path(f"{split}/{INDEX}")
+        if path.exists():
+            try:
+                index = from_bytes(path.read_bytes(), path=str(path))
+            except Damaged:
+                continue  # its recordings are packed again
+            known |= {row.cache_file: Laid(row, index.max_error) for row in index.recordings}
+    path = place.meta / journal.NAME
+    if path.exists():
+        with path.open("rb") as file:
+            for record, _ in journal.whole_records(file):
+                if (found := laid_from_record(record)) and found[0] in claims:
+                    claims[found[0]][found[1].recording.cache_file] = found[1]
+    return claims
