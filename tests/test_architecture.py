@@ -86,7 +86,13 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "settings",
     "progress",
     "report",
+    "verify_report",
     "planning",
+    "checking",
+    "sealing",
+    "comparing",
+    "adopting",
+    "repairing",
     "verifying",
     "workflow",
     # commands
