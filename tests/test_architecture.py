@@ -95,7 +95,13 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "settings",
     "progress",
     "report",
+    "verify_report",
     "planning",
+    "checking",
+    "sealing",
+    "comparing",
+    "adopting",
+    "repairing",
     "verifying",
     "workflow",
     # commands

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from tusz_cache.packing.npz import read_windows
     from tusz_cache.plan import Filters, MaxDelete, Plan, diff
     from tusz_cache.planning import plan_copy
-    from tusz_cache.report import SyncReport, VerifyReport
+    from tusz_cache.report import SyncReport
     from tusz_cache.settings import SyncSettings
     from tusz_cache.stores.base import Access
+    from tusz_cache.verify_report import VerifyReport
     from tusz_cache.verifying import verify_cache
     from tusz_cache.version import __version__
     from tusz_cache.workflow import populate_cache
@@ -32,7 +33,7 @@ _HOMES = {
     "Plan": "plan",
     "SyncReport": "report",
     "SyncSettings": "settings",
-    "VerifyReport": "report",
+    "VerifyReport": "verify_report",
     "__version__": "version",
     "diff": "plan",
     "plan_copy": "planning",

@@ -8,6 +8,7 @@ of arrival. The arithmetic is awscrt's, which takes any buffer and releases the 
 import base64
 import binascii
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,3 +159,8 @@ def uniform_parts(size: int, part_size: int) -> tuple[int, ...]:
     """Return the lengths of `size` bytes cut every `part_size` bytes; one empty part for an empty file."""
     whole, rest = divmod(size, part_size)
     return (part_size,) * whole + ((rest,) if rest or not whole else ())
+
+
+def spans(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return (start, length) of pieces that lie one after the other."""
+    return tuple(zip(itertools.accumulate(lengths, initial=0), lengths, strict=False))

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol
 
 from tusz_cache.errors import EXIT_CODES, CacheError, UsageError, exit_status
 from tusz_cache.progress import Progress
+from tusz_cache.stores.base import Access
 
 
 class Report(Protocol):
@@ -74,6 +75,32 @@ def count_pair(text: str) -> tuple[str, int]:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise UsageError(f"{text!r} is not SPLIT=COUNT", hint="e.g. --expect train=4667")
     return key, value
+
+
+def add_durability(made: argparse._ActionsContainer) -> None:
+    """Add the option that says when written bytes count as safe."""
+    made.add_argument("--durability", choices=("fsync", "none"), default="fsync", help="none: for tmpfs and tests")
+
+
+def add_access(made: argparse.ArgumentParser) -> None:
+    """Add the options that say how to reach a source."""
+    how = made.add_argument_group("how to reach the source")
+    how.add_argument("--endpoint-url", metavar="URL", help="of an S3-compatible server")
+    how.add_argument("--anon", action="store_true", help="no credentials: public buckets")
+    how.add_argument("--profile", metavar="NAME", help="of the AWS configuration")
+    how.add_argument(
+        "--storage-option",
+        metavar="K=V",
+        action="append",
+        default=[],
+        type=typed(pair),
+        help="for the fsspec filesystem; V may be JSON",
+    )
+
+
+def access_of(options: argparse.Namespace) -> Access:
+    """Return what `add_access` parsed."""
+    return Access(options.endpoint_url, options.anon, options.profile, dict(options.storage_option))
 
 
 def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:

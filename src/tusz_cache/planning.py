@@ -7,8 +7,10 @@ from os import PathLike
 from typing import Any
 
 from tusz_cache import ssd
+from tusz_cache.copying.line import SMALL
 from tusz_cache.copying.rate import backoff
 from tusz_cache.copying.transfer import partial_name
+from tusz_cache.copying.values import CopySettings
 from tusz_cache.entry import Entry, is_directory_marker, is_ours
 from tusz_cache.errors import ListingBroken, NoSpace, UsageError
 from tusz_cache.holdings import Holdings, look
@@ -16,7 +18,7 @@ from tusz_cache.keys import check_keys
 from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Plan, check_limits, diff
 from tusz_cache.progress import Progress
-from tusz_cache.settings import SyncSettings
+from tusz_cache.settings import SyncSettings, cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
 from tusz_cache.stores.local import LocalSource
@@ -24,6 +26,11 @@ from tusz_cache.stores.opening import open_source, target_path
 from tusz_cache.units import format_bytes
 
 LISTINGS = 3  # times that a broken listing is asked for
+MOST_WORKERS = 64  # requests at once; their buffers together stay below 130 MB
+PACED_WORKERS = 8  # with --bwlimit
+MANY_FILES = 2000  # small ones, from which on starting worker processes pays
+MOST_LARGE_BUFFERS = 12  # workers with buffers of 8 MiB each, to stay below 300 MB
+MOST_PROCESSES = 4  # together beyond any network card, and with the parent below 300 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +122,40 @@ def check_space(place: Target, plan: Plan, holdings: Holdings, settings: SyncSet
             f"{format_bytes(needed)} to copy, {format_bytes(free)} free at {place.root}",
             hint="free space, choose a larger disk, or copy less with --include",
         )
+
+
+def copy_settings(settings: SyncSettings, store: Source, plan: Plan) -> CopySettings:
+    """Return how the engine is to carry `plan` out."""
+    processes = _processes(settings, store, plan)
+    workers, start = _workers(settings, store, processes)
+    return CopySettings(
+        workers=workers,
+        start=start,
+        processes=processes,
+        part_size=settings.part_size,
+        retries=settings.retries,
+        stall_timeout=settings.stall_timeout,
+        bwlimit=settings.bwlimit,
+        adopt=settings.adopt,
+    )
+
+
+def _workers(settings: SyncSettings, store: Source, processes: int) -> tuple[int, int]:
+    """Return the most requests at once, and with how many to begin (0: as many)."""
+    large_buffers = settings.durability.front_to_back or not store.crosses_processes()
+    most = MOST_LARGE_BUFFERS if large_buffers else MOST_WORKERS
+    if (asked := settings.workers) is not None:
+        return min(asked, most) if large_buffers else asked, 0
+    if settings.bwlimit is not None:  # each request has its share of the rate: their number must not change
+        return min(most, PACED_WORKERS), 0
+    return most, min(most, processes or max(4, 2 * cores()))
+
+
+def _processes(settings: SyncSettings, store: Source, plan: Plan) -> int:
+    """Several where one interpreter would be the limit: encryption, or many small files."""
+    if not store.crosses_processes():
+        return 0
+    if settings.processes is not None:
+        return settings.processes
+    small = len(plan.copy) >= MANY_FILES and plan.bytes_to_copy < SMALL * len(plan.copy)
+    return min(cores(), MOST_PROCESSES) if small or store.uses_tls() else 0

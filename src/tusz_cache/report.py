@@ -11,7 +11,7 @@ from tusz_cache.errors import CacheError, exit_status
 from tusz_cache.manifest import SplitCount
 from tusz_cache.units import format_bytes, format_seconds
 
-_SHOWN = 10  # failures and files named in a text
+SHOWN = 10  # failures and files named in a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ class SyncReport:
             ("verified", ", ".join(f"{count} by {level}" for level, count in self.verification.items()) or "nothing")
         )
         rows.append(("seal", self.seal if self.sealed else "none"))
-        rows += [("failed", f"{failure.key}: {failure.error}") for failure in self.failures[:_SHOWN]]
-        rows += [("failed", f"… and {len(self.failures) - _SHOWN} more")] if len(self.failures) > _SHOWN else []
+        rows += [("failed", f"{failure.key}: {failure.error}") for failure in self.failures[:SHOWN]]
+        rows += [("failed", f"… and {len(self.failures) - SHOWN} more")] if len(self.failures) > SHOWN else []
         rows += [("note", note) for note in self.notes]
         rows.append(("next", self.next_step))
         return rows
@@ -138,85 +138,6 @@ class SyncReport:
 
     def _repr_html_(self) -> str:
         return as_html("sealed" if self.sealed else "not sealed", self.rows())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What `verify_cache` found."""
-
-    target: str
-    level: str
-    files: int
-    bytes: int
-    seconds: float
-    missing: tuple[str, ...] = ()
-    damaged: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    expected: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # split -> (wanted, there)
-    strict: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether the cache is whole and as expected."""
-        counts = all(want == have for want, have in self.expected.values())
-        return counts and not self.missing and not self.damaged and not (self.strict and self.unexpected)
-
-    @property
-    def exit_code(self) -> int:
-        """0 or 7."""
-        return 0 if self.ok else 7
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Rate of reading; with level quick, of looking."""
-        return self.bytes / self.seconds if self.seconds else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object that `verify --json` prints."""
-        return {
-            "target": self.target,
-            "level": self.level,
-            "ok": self.ok,
-            "files": self.files,
-            "bytes": self.bytes,
-            "missing": list(self.missing),
-            "damaged": list(self.damaged),
-            "unexpected": list(self.unexpected),
-            "expected": {split: {"want": want, "have": have} for split, (want, have) in self.expected.items()},
-            "bytes_per_second": round(self.bytes_per_second),
-        }
-
-    def as_json(self) -> str:
-        """Return `as_dict` as one line."""
-        return json.dumps(self.as_dict())
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return (label, value) for a person."""
-        took = f"in {format_seconds(self.seconds)}"
-        if self.level == "full":
-            took += f" ({format_bytes(self.bytes_per_second)}/s)"
-        rows = [
-            ("target", self.target),
-            ("checked", f"{self.files} files, {format_bytes(self.bytes)}, level {self.level}, {took}"),
-        ]
-        for label, keys in (("missing", self.missing), ("damaged", self.damaged), ("unexpected", self.unexpected)):
-            rows += [(label, key) for key in keys[:_SHOWN]]
-            rows += [(label, f"… and {len(keys) - _SHOWN} more")] if len(keys) > _SHOWN else []
-        rows += [(split, f"{have} npz files, {want} expected") for split, (want, have) in self.expected.items()]
-        rows.append(
-            (
-                "verdict",
-                "whole" if self.ok else "NOT whole: run sync --reverify, it fetches what is missing or damaged",
-            )
-        )
-        return rows
-
-    def as_text(self) -> str:
-        """Return `rows` as a table."""
-        return as_table(self.rows())
-
-    def _repr_html_(self) -> str:
-        return as_html("whole" if self.ok else "not whole", self.rows())
 
 
 def as_table(rows: list[tuple[str, str]]) -> str:

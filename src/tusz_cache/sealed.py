@@ -13,12 +13,21 @@ from tusz_cache.seal import from_bytes as seal_from_bytes
 
 MANIFEST = "manifest.jsonl"
 SEAL = "seal.json"
+REPAIR = "repair.json"  # the seal of a cache that is being repaired, set aside
 
 
 def read_sealed(root: Path) -> tuple[Seal, Manifest]:
     """Return the seal and manifest of the cache at `root`. Raises Damaged if one is missing or they do not fit."""
     meta = root / META
     return read_records(lambda name: (meta / name).open("rb"), root)
+
+
+def read_set_aside(root: Path) -> tuple[Seal, Manifest] | None:
+    """Return what `read_sealed` would have before a repair took the seal off; None if no repair was interrupted."""
+    meta = root / META
+    if not (meta / REPAIR).exists():
+        return None
+    return read_records(lambda name: (meta / (REPAIR if name == SEAL else name)).open("rb"), root)
 
 
 def read_records(opened: Callable[[str], BinaryIO], root: Path) -> tuple[Seal, Manifest]:

@@ -248,6 +248,12 @@ def remove(target: Target, path: Path) -> None:
             sync_directories(target, [path.parent])
 
 
+def set_time(path: Path, mtime_ns: int) -> None:
+    """Give a file the modification time that a record has of it. Raises TargetError."""
+    with translated(path):
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+
+
 def move_to_trash(target: Target, keys: Sequence[str]) -> None:
     """Take files out of the tree; they can be had back from the trash until the seal. Empty folders go as well."""
     here = target.trash / uuid.uuid4().hex  # an earlier run's trash may hold a file where this one needs a folder

@@ -11,7 +11,6 @@ from tusz_cache.plan import Filters, MaxDelete, Plan
 from tusz_cache.planning import plan_copy
 from tusz_cache.progress import Progress
 from tusz_cache.settings import PART_SIZE, SyncSettings
-from tusz_cache.stores.base import Access
 from tusz_cache.units import parse_bytes, parse_rate
 from tusz_cache.workflow import populate_cache
 
@@ -23,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("source", metavar="SOURCE", help="e.g. s3://bucket/cache/tusz, https://host/dir/, /mnt/cache")
     made.add_argument("target", metavar="TARGET", help="e.g. /ssd/cache/tusz; made if it does not exist")
-    add_access(made)
+    cli.add_access(made)
     what = made.add_argument_group("what to copy")
     what.add_argument(
         "--include", metavar="GLOB", action="append", default=[], help="only keys that match; * crosses folders"
@@ -71,30 +70,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--stall-timeout", metavar="S", type=float, default=30.0, help="seconds without progress (default 30)"
     )
-    how.add_argument("--durability", choices=("fsync", "none"), default="fsync", help="none: for tmpfs and tests")
+    cli.add_durability(how)
     how.add_argument("--reverify", action="store_true", help="read every byte of TARGET again before sealing")
     return made
-
-
-def add_access(made: argparse.ArgumentParser) -> None:
-    """Add the options that say how to reach a source."""
-    how = made.add_argument_group("how to reach the source")
-    how.add_argument("--endpoint-url", metavar="URL", help="of an S3-compatible server")
-    how.add_argument("--anon", action="store_true", help="no credentials: public buckets")
-    how.add_argument("--profile", metavar="NAME", help="of the AWS configuration")
-    how.add_argument(
-        "--storage-option",
-        metavar="K=V",
-        action="append",
-        default=[],
-        type=cli.typed(cli.pair),
-        help="for the fsspec filesystem; V may be JSON",
-    )
-
-
-def access_of(options: argparse.Namespace) -> Access:
-    """Return what `add_access` parsed."""
-    return Access(options.endpoint_url, options.anon, options.profile, dict(options.storage_option))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work(progress: Progress) -> cli.Report:
         settings = SyncSettings(
-            access=access_of(options),
+            access=cli.access_of(options),
             filters=Filters(tuple(options.include), tuple(options.exclude)),
             workers=options.workers,
             processes=options.processes,

@@ -1,18 +1,32 @@
-"""`python -m tusz_cache.verify TARGET`: check a cache against its seal."""
+"""`python -m tusz_cache.verify TARGET`: check a cache against its seal and its source, adopt it, repair it."""
 
 import argparse
 from collections.abc import Sequence
 
 from tusz_cache import cli
+from tusz_cache.durability import Durability
 from tusz_cache.verifying import verify_cache
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    made = cli.parser("verify", "Check the cache at TARGET against its seal and manifest.")
-    made.add_argument("target", metavar="TARGET", help="a directory that sync has filled")
+    made = cli.parser("verify", "Check the cache at TARGET against its seal and manifest, and against its source.")
+    made.add_argument("target", metavar="TARGET", help="a directory that holds a cache")
     made.add_argument(
-        "--level", choices=("quick", "full"), default="quick", help="quick: seal, manifest, sizes; full: every byte"
+        "--level",
+        choices=("quick", "full"),
+        default="quick",
+        help="quick (default): seal, manifest, sizes; full: every byte",
+    )
+    made.add_argument(
+        "--against",
+        metavar="SOURCE",
+        help="compare with it, too; with --level full a whole cache without a seal is sealed",
+    )
+    made.add_argument(
+        "--repair",
+        action="store_true",
+        help="read every byte, fetch missing files and damaged parts from SOURCE, or else from where the cache came",
     )
     made.add_argument(
         "--expect",
@@ -22,7 +36,11 @@ def parser() -> argparse.ArgumentParser:
         type=cli.typed(cli.count_pair),
         help="npz files that a split must have",
     )
-    made.add_argument("--strict", action="store_true", help="unexpected files are a fault")
+    made.add_argument(
+        "--strict", action="store_true", help="unexpected files, and files that SOURCE no longer has, are a fault"
+    )
+    cli.add_durability(made)
+    cli.add_access(made)
     return made
 
 
@@ -32,7 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(
         options,
         lambda progress: verify_cache(
-            options.target, level=options.level, expect=dict(options.expect), strict=options.strict, progress=progress
+            options.target,
+            level=options.level,
+            against=options.against,
+            repair=options.repair,
+            expect=dict(options.expect),
+            strict=options.strict,
+            access=cli.access_of(options),
+            durability=Durability(options.durability),
+            progress=progress,
         ),
     )
 

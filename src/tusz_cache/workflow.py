@@ -2,43 +2,30 @@
 
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
 
-from tusz_cache import ssd
-from tusz_cache.checksum import hasher
-from tusz_cache.copying import journal
-from tusz_cache.copying.committer import commit
+from tusz_cache import sealing, ssd
+from tusz_cache.checking import check_files, without_damaged
 from tusz_cache.copying.engine import Engine
 from tusz_cache.copying.journal import Journal
-from tusz_cache.copying.line import SMALL
 from tusz_cache.copying.transfer import partial_name
-from tusz_cache.copying.values import CopySettings, Outcome
+from tusz_cache.copying.values import Outcome
 from tusz_cache.errors import Damaged
-from tusz_cache.holdings import LEFTOVERS, Holdings, look
+from tusz_cache.holdings import Holdings, look
 from tusz_cache.lock import locked
 from tusz_cache.manifest import Manifest
-from tusz_cache.manifest_file import digest, hashed, to_lines
+from tusz_cache.manifest_file import digest, to_lines
 from tusz_cache.plan import Plan
-from tusz_cache.planning import Listing, check_space, list_source, make_plan, open_for
+from tusz_cache.planning import Listing, check_space, copy_settings, list_source, make_plan, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.seal import Seal
-from tusz_cache.seal import to_bytes as seal_to_bytes
-from tusz_cache.sealed import MANIFEST, SEAL
-from tusz_cache.settings import SyncSettings, cores
+from tusz_cache.sealed import SEAL
+from tusz_cache.settings import SyncSettings
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
 from tusz_cache.stores.opening import target_path
-from tusz_cache.verifying import check_files, without_damaged
-from tusz_cache.version import __version__
-
-MOST_WORKERS = 64  # requests at once; their buffers together stay below 130 MB
-PACED_WORKERS = 8  # with --bwlimit
-MANY_FILES = 2000  # small ones, from which on starting worker processes pays
-MOST_LARGE_BUFFERS = 12  # workers with buffers of 8 MiB each, to stay below 300 MB
-MOST_PROCESSES = 4  # together beyond any network card, and with the parent below 300 MB
 
 
 def populate_cache(
@@ -101,9 +88,9 @@ class _Run:
         deletes = self.plan.delete if self.settings.delete else Manifest()
         as_is = self._whole(Outcome())
         if self.plan.is_done and not len(deletes) and not self.holdings.damaged and self._seal_holds(as_is):
-            self._forget()
+            sealing.forget(self.place)
             return self._report(Outcome(), as_is, sealed=True)
-        ssd.remove(self.place, self.place.meta / SEAL)  # the old seal goes before the first byte changes
+        sealing.unseal(self.place)  # before the first byte changes
         book = Journal(self.place, self.holdings.replay)
         try:
             if self.holdings.damaged:
@@ -118,59 +105,25 @@ class _Run:
             self._verify(manifest, outcome, book)
         finally:
             book.close()
-        self._seal(manifest)
+        sealing.publish(self.place, self._statement(manifest), manifest, self._leftovers(manifest))
         return self._report(outcome, manifest, sealed=True)
 
     def _copy(self, book: Journal, lock: int) -> Outcome:
         plan, begun = self.plan, self.holdings.replay.open
         claims = {key: claim for key, claim in begun.items() if key in plan.copy or key in plan.check}
-        self._sweep({partial_name(claim.entry) for claim in claims.values()})
+        sealing.sweep(self.place, {partial_name(claim.entry) for claim in claims.values()})
         if plan.is_done:
             return Outcome()
         self.watcher.start(plan.copy.bytes + plan.check.bytes, len(plan.copy) + len(plan.check))
-        engine = Engine(self.store, self.place, book, self._copy_settings(), self.watcher, share=(lock,))
-        return engine.copy(plan, self.holdings.files, claims)
-
-    def _sweep(self, wanted: set[str]) -> None:
-        """Remove partial files that no claim refers to."""
-        for path in self.place.partial.iterdir():
-            if path.name not in wanted:
-                ssd.remove(self.place, path)
-
-    def _copy_settings(self) -> CopySettings:
-        settings = self.settings
-        processes = self._processes()
-        workers, start = self._workers(processes)
-        return CopySettings(
-            workers=workers,
-            start=start,
-            processes=processes,
-            part_size=settings.part_size,
-            retries=settings.retries,
-            stall_timeout=settings.stall_timeout,
-            bwlimit=settings.bwlimit,
-            adopt=settings.adopt,
+        engine = Engine(
+            self.store,
+            self.place,
+            book,
+            copy_settings(self.settings, self.store, self.plan),
+            self.watcher,
+            share=(lock,),
         )
-
-    def _workers(self, processes: int) -> tuple[int, int]:
-        """Return the most requests at once, and with how many to begin (0: as many)."""
-        large_buffers = self.place.durability.front_to_back or not self.store.crosses_processes()
-        most = MOST_LARGE_BUFFERS if large_buffers else MOST_WORKERS
-        if (asked := self.settings.workers) is not None:
-            return min(asked, most) if large_buffers else asked, 0
-        if self.settings.bwlimit is not None:  # each request has its share of the rate: their number must not change
-            return min(most, PACED_WORKERS), 0
-        return most, min(most, processes or max(4, 2 * cores()))
-
-    def _processes(self) -> int:
-        """Several where one interpreter would be the limit: encryption, or many small files."""
-        asked, plan = self.settings.processes, self.plan
-        if not self.store.crosses_processes():
-            return 0
-        if asked is not None:
-            return asked
-        small = len(plan.copy) >= MANY_FILES and plan.bytes_to_copy < SMALL * len(plan.copy)
-        return min(cores(), MOST_PROCESSES) if small or self.store.uses_tls() else 0
+        return engine.copy(plan, self.holdings.files, claims)
 
     def _whole(self, outcome: Outcome) -> Manifest:
         """Return the manifest of what lies in the target as the source lists it, out of the filters' reach too."""
@@ -195,43 +148,13 @@ class _Run:
         seal, sha256 = self.holdings.seal, self.holdings.manifest_sha256
         return (
             seal is not None
-            and seal == self._statement(seal.manifest_sha256, manifest, seal.created)
-            and seal.manifest_sha256 == sha256 == digest(to_lines(manifest))
+            and seal == replace(self._statement(manifest), manifest_sha256=sha256 or "", created=seal.created)
+            and sha256 == digest(to_lines(manifest))
         )
 
-    def _statement(self, manifest_sha256: str, manifest: Manifest, created: str) -> Seal:
-        complete = len(manifest) == len(self.listing.manifest)
-        return Seal(
-            source=self.store.url,
-            manifest_sha256=manifest_sha256,
-            files=len(manifest),
-            bytes=manifest.bytes,
-            splits=manifest.splits(),
-            verification=manifest.level_counts(),
-            filters={} if complete else self.settings.filters.as_dict(),
-            complete=complete,
-            created=created,
-            tusz_cache=__version__,
-            volume=self.settings.volume,
-        )
-
-    def _seal(self, manifest: Manifest) -> None:
-        """Publish leftovers, manifest and seal, in this order; then forget journal, partial files and trash."""
-        meta = self.place.meta
-        whole = hasher("sha256")
-        ssd.write_file(self.place, meta / LEFTOVERS, to_lines(self._leftovers(manifest)))
-        ssd.write_file(self.place, meta / MANIFEST, hashed(to_lines(manifest), whole))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        ssd.write_file(self.place, meta / SEAL, seal_to_bytes(self._statement(whole.digest().hex(), manifest, now)))
-        if self.place.durability.commit is not None:
-            commit(self.place.durability.commit)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Remove what a sealed cache has no use for, also if an earlier run was killed before it could."""
-        ssd.remove(self.place, self.place.meta / journal.NAME)
-        self._sweep(set())
-        ssd.tidy(self.place)
+    def _statement(self, manifest: Manifest) -> Seal:
+        settings, complete = self.settings, len(manifest) == len(self.listing.manifest)
+        return sealing.statement(self.store.url, manifest, settings.filters, complete=complete, volume=settings.volume)
 
     def _leftovers(self, manifest: Manifest) -> Manifest:
         """Return the files of ours outside of `manifest`: their records stay, so that a later run knows them."""

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tusz_cache.errors import BadResponse, ForeignTarget, SourceChanged
-from tusz_cache.report import Failure, SyncReport, VerifyReport
+from tusz_cache.report import Failure, SyncReport
+from tusz_cache.verify_report import VerifyReport
 
 FAILED = Failure.of("k", BadResponse("torn", hint="again"))
 CHANGED = Failure.of("l", SourceChanged("other", hint="again"))

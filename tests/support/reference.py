@@ -23,7 +23,8 @@ from tusz_cache.errors import EXIT_CODES, BadResponse
 from tusz_cache.manifest import Manifest, SplitCount
 from tusz_cache.manifest_file import digest, to_bytes
 from tusz_cache.plan import Plan
-from tusz_cache.report import Failure, SyncReport, VerifyReport
+from tusz_cache.report import Failure, SyncReport
+from tusz_cache.verify_report import VerifyReport
 
 HEAD = """\
 <!-- Written by tests/support/reference.py from the code. Do not edit: `make docs` writes it anew. -->

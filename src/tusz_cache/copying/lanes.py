@@ -137,6 +137,20 @@ def _fetch_blocks(piece: Piece, stream: "_Stream", sums: "_Sums", received: list
         os.close(descriptor)
 
 
+def crc_at_source(entry: Entry, way: Fetch, stall: float) -> int:
+    """Return the crc64nvme of a whole object, which is read and not kept. Raises CacheError."""
+    piece = Piece(-1, entry, way, Path(), 0, entry.size, stall=stall)
+    try:
+        stream, crc = _open(piece), 0
+        for block in _blocks(stream, piece):
+            crc = crc64nvme(block, crc)
+        stream.finish()
+    except CacheError:
+        drop_connections()
+        raise
+    return crc
+
+
 def _keep_pace(piece: Piece, received: int, began: float) -> None:
     if piece.pace:
         time.sleep(max(0.0, began + received / piece.pace - time.monotonic()))

@@ -11,7 +11,7 @@ from pathlib import Path
 from tusz_cache.checksum import NOTHING
 from tusz_cache.copying.journal import OpenFile
 from tusz_cache.copying.lanes import BLOCK
-from tusz_cache.copying.rereading import claimed_proof, judge_by_reading, proof_of, take_over
+from tusz_cache.copying.rereading import claimed_proof, judge_by_reading, proof_at, take_over
 from tusz_cache.copying.transfer import Transfer, Verdict, part_size_for, partial_name
 from tusz_cache.entry import Entry
 from tusz_cache.errors import AccessDenied, CacheError, ForeignTarget, SourceChanged
@@ -76,7 +76,7 @@ class Opener:
         try:
             facts = ask(self.source, entry)
             path = self.target.path(entry.key)
-            proof = proof_of(path, facts, here.proof)
+            proof = proof_at(self.source, entry, path, facts, here.proof)
             if proof is None and facts.expectation.algorithm is None and claim is not None and claim.entry == entry:
                 proof = claimed_proof(path, claim)
             if proof is not None:

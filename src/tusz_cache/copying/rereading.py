@@ -1,27 +1,38 @@
 """Reading back what a target already holds: nothing there is believed by name, size or record alone."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tusz_cache.checksum import Algorithm, combine_crc64nvme, crc64nvme, hasher, uniform_parts
+from tusz_cache.checksum import Algorithm, Hasher, combine_crc64nvme, crc64nvme, hasher, spans, uniform_parts
 from tusz_cache.copying.journal import OpenFile
 from tusz_cache.copying.lanes import read_range
 from tusz_cache.copying.transfer import Transfer, Verdict, hash_ranges, judge_digests
-from tusz_cache.entry import Proof
+from tusz_cache.entry import Entry, Level, Proof
 from tusz_cache.errors import BadResponse, TargetError
 from tusz_cache.stores.base import Facts, Source
 
+CUT = 16 * 1024**2  # bytes; a file that was found is remembered in parts of this size, as one that was fetched
 
-def hash_file(path: Path, ranges: Iterable[tuple[int, int]], algorithm: Algorithm | None) -> list[tuple[int, bytes]]:
+
+def hash_file(
+    path: Path, ranges: Iterable[tuple[int, int]], algorithm: Algorithm | None, *, running: bool = False
+) -> list[tuple[int, bytes]]:
     """Return (crc64nvme, digest by `algorithm`) of each (start, length) range.
 
-    Raises BadResponse if the file is shorter or the disk does not give its bytes back.
+    running: a digest is of its range and all before it. Raises BadResponse if the file is shorter or the disk does not
+    give its bytes back.
     """
+    whole = hasher(algorithm) if algorithm and running else None
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return [_hash_range(descriptor, start, length, algorithm, path) for start, length in ranges]
+            hashes = []
+            for start, length in ranges:
+                second = whole or (hasher(algorithm) if algorithm else None)
+                hashes.append(_hash_range(descriptor, start, length, second, path))
+            return hashes
         finally:
             os.close(descriptor)
     except (OSError, TargetError) as error:
@@ -30,8 +41,8 @@ def hash_file(path: Path, ranges: Iterable[tuple[int, int]], algorithm: Algorith
         ) from error
 
 
-def _hash_range(descriptor: int, start: int, length: int, algorithm: Algorithm | None, path: Path) -> tuple[int, bytes]:
-    crc, second = 0, hasher(algorithm) if algorithm else None
+def _hash_range(descriptor: int, start: int, length: int, second: Hasher | None, path: Path) -> tuple[int, bytes]:
+    crc = 0
     for block in read_range(descriptor, start, length, path):
         crc = crc64nvme(block, crc)
         if second is not None:
@@ -62,18 +73,13 @@ def claimed_proof(path: Path, claim: OpenFile) -> Proof | None:
     lengths = uniform_parts(claim.entry.size, claim.part_size)
     if any(claim.parts.get(index, (-1, 0))[0] != length for index, length in enumerate(lengths)):
         return None
-    ranges = [(index * claim.part_size, length) for index, length in enumerate(lengths)]
-    crcs = tuple(claim.parts[index][1] for index in range(len(lengths)))
+    crcs = [claim.parts[index][1] for index in range(len(lengths))]
     try:
         mtime_ns = path.stat().st_mtime_ns
-        found = tuple(crc for crc, _ in hash_file(path, ranges, None))
+        found = [crc for crc, _ in hash_file(path, spans(lengths), None)]
     except (FileNotFoundError, BadResponse):
         return None
-    if found != crcs:
-        return None
-    several = len(crcs) > 1
-    whole = combine_crc64nvme(zip(crcs, lengths, strict=True))
-    return Proof(whole, "own-crc", mtime_ns, claim.part_size if several else 0, crcs if several else ())
+    return _proof("own-crc", mtime_ns, lengths, crcs) if found == crcs else None
 
 
 def judge_by_reading(source: Source, transfer: Transfer) -> Verdict:
@@ -116,13 +122,48 @@ def proof_of(path: Path, facts: Facts, known: Proof | None) -> Proof | None:
         return (
             Proof(known.crc64nvme, expected.level, known.mtime_ns, known.part_size, known.part_crcs) if same else None
         )
-    ranges = hash_ranges(facts.size, expected, facts.part_sizes)
+    lengths = facts.part_sizes if expected.parts else uniform_parts(facts.size, CUT)
     try:
         before = path.stat().st_mtime_ns
-        hashes = hash_file(path, ranges, expected.algorithm)
-    except (FileNotFoundError, BadResponse):
-        return None  # gone or cut meanwhile
-    if judge_digests(expected, [digest for _, digest in hashes]) is not Verdict.PROVEN:
+        hashes = hash_file(path, spans(lengths), expected.algorithm, running=not expected.parts)
+    except (OSError, BadResponse):
+        return None  # gone or cut meanwhile, or something else is in its place
+    digests = [digest for _, digest in hashes]
+    if judge_digests(expected, digests if expected.parts else digests[-1:]) is not Verdict.PROVEN:
         return None
-    crc = combine_crc64nvme((crc, length) for (crc, _), (_, length) in zip(hashes, ranges, strict=True))
-    return Proof(crc, expected.level, before)
+    return _proof(expected.level, before, lengths, [crc for crc, _ in hashes])
+
+
+def proof_at(source: Source, entry: Entry, path: Path, facts: Facts, known: Proof | None) -> Proof | None:
+    """As `proof_of`; before a file is called another, the source is asked for the true lengths of its own parts.
+
+    facts: what `source` says of `entry`. Raises CacheError.
+    """
+    proof, parts = proof_of(path, facts, known), facts.expectation.parts
+    if proof is not None or not parts:
+        return proof
+    true_parts = source.part_sizes(entry, parts)
+    if true_parts == facts.part_sizes or sum(true_parts) != facts.size:
+        return None
+    return proof_of(path, replace(facts, part_sizes=true_parts), known)
+
+
+def own_proof(path: Path, size: int) -> Proof | None:
+    """Return the checksums of the file at `path`, which say what it is and prove nothing more.
+
+    None if it is shorter than `size` bytes, gone, or the disk does not give its bytes back.
+    """
+    lengths = uniform_parts(size, CUT)
+    try:
+        before = path.stat().st_mtime_ns
+        return _proof("own-crc", before, lengths, [crc for crc, _ in hash_file(path, spans(lengths), None)])
+    except (OSError, BadResponse):
+        return None
+
+
+def _proof(level: Level, mtime_ns: int, lengths: Sequence[int], crcs: Sequence[int]) -> Proof:
+    """Return a proof, with the CRCs of its parts where these are of one length."""
+    whole = combine_crc64nvme(zip(crcs, lengths, strict=True))
+    if len(lengths) > 1 and tuple(lengths) == uniform_parts(sum(lengths), lengths[0] or 1):
+        return Proof(whole, level, mtime_ns, lengths[0], tuple(crcs))
+    return Proof(whole, level, mtime_ns)

@@ -14,6 +14,7 @@ from tusz_cache.checksum import (
     combine,
     combine_crc64nvme,
     digest_of_parts,
+    spans,
     uniform_parts,
 )
 from tusz_cache.entry import Entry, Proof
@@ -140,13 +141,7 @@ def judge_digests(expected: Expectation, digests: Sequence[bytes]) -> Verdict:
 
 def hash_ranges(size: int, expected: Expectation, source_parts: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Return the (start, length) ranges whose digests `judge_digests` needs."""
-    if not expected.parts:
-        return ((0, size),)
-    ranges, start = [], 0
-    for length in source_parts:
-        ranges.append((start, length))
-        start += length
-    return tuple(ranges)
+    return spans(source_parts if expected.parts else (size,))
 
 
 def part_size_for(facts: Facts | None, wanted: int, block: int = 1) -> int:
