@@ -17,10 +17,10 @@ from tusz_cache.copying.journal import Journal, kept_record
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.errors import UsageError
 from tusz_cache.manifest import Manifest
+from tusz_cache.packing.blocks import BLOCK, CHANNELS, FULL_SCALE, SCALE, Float32Array, crc_of, quantised
 from tusz_cache.packing.folding import Folded
 from tusz_cache.packing.growing import GrowingArray
 from tusz_cache.packing.index import SMALL_LABELS, Dtype, PackedRecording, Shard
-from tusz_cache.packing.blocks import BLOCK, CHANNELS, FULL_SCALE, SCALE, Float32Array, crc_of, quantised
 from tusz_cache.packing.rows import BYTE, FLOAT, SHORT, Array
 from tusz_cache.ssd import Target, publish
 

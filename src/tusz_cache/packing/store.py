@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tusz_cache.errors import Damaged, UsageError
-from tusz_cache.packing.index import SMALL_LABELS, Index, PackedRecording
 from tusz_cache.packing.blocks import BLOCK, CHANNELS, WINDOW, WINDOW_BLOCKS, Float32Array, as_blocks, crc_of
+from tusz_cache.packing.index import SMALL_LABELS, Index, PackedRecording
 from tusz_cache.packing.rows import BYTE, FLOAT, SHORT, Array, Backend, Files, Rows, open_rows
 
 Batch = tuple[Float32Array, Float32Array]

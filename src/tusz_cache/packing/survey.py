@@ -79,7 +79,9 @@ def survey(cache: AdmittedCache, settings: PackSettings) -> Survey:
     check_disjoint(names)
     with ThreadPoolExecutor(2 * cores()) as pool:
         windows = {
-            split: dict(zip(some, pool.map(partial(_windows, cache), [f"{split}/{name}" for name in some]), strict=True))
+            split: dict(
+                zip(some, pool.map(partial(_windows, cache), [f"{split}/{name}" for name in some]), strict=True)
+            )
             for split, some in names.items()
         }
     sizes = {key: cache.manifest[key].size for key in keys if split_of(key) in wanted}

@@ -1,7 +1,7 @@
 """pack_cache: admit, survey, fold, lay, index, seal. The whole story on one page."""
 
-import time
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,21 +11,21 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from tusz_cache import sealing, ssd
+from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
 from tusz_cache.entry import Entry, Proof
-from tusz_cache.checksum import crc64nvme
 from tusz_cache.errors import ForeignTarget
-from tusz_cache.holdings import Holdings, look
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.guard import CacheGuard
+from tusz_cache.holdings import Holdings, look
 from tusz_cache.lock import locked
 from tusz_cache.manifest import Manifest
 from tusz_cache.packing.blocks import SCALE, WINDOW_BLOCKS
+from tusz_cache.packing.claims import JOB, read_claims, read_job
 from tusz_cache.packing.folding import Folded, fold
 from tusz_cache.packing.index import INDEX, Index
 from tusz_cache.packing.index import to_bytes as index_to_bytes
-from tusz_cache.packing.claims import JOB, read_claims, read_job
 from tusz_cache.packing.npz import check_windows, float_rows, float_values, open_npz
 from tusz_cache.packing.report import PackedSplit, PackReport
 from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
