@@ -87,7 +87,7 @@ def windows_answer(path: str) -> tuple[int, bool] | None:
     buffer = ctypes.create_string_buffer(256)
     remote = bool(kernel.GetFileInformationByHandleEx(handle, 13, buffer, len(buffer)))  # FileRemoteProtocolInfo
     kernel.CloseHandle(handle)
-    return kernel.GetDriveTypeW(os.path.splitdrive(path)[0] + "\\"), remote  # noqa: PTH122 - as above
+    return kernel.GetDriveTypeW(os.path.splitdrive(path)[0] + "\\"), remote
 
 
 class Root:

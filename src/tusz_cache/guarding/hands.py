@@ -204,7 +204,9 @@ class _Look:
         try:
             seen = os.fstat(fd)
             if not stat.S_ISREG(seen.st_mode):
-                self.faults.append((key, "no file", f"it is {_KINDS.get(stat.S_IFMT(seen.st_mode), 'no regular file')}"))
+                self.faults.append(
+                    (key, "no file", f"it is {_KINDS.get(stat.S_IFMT(seen.st_mode), 'no regular file')}")
+                )
                 return
             self.sizes[row] = seen.st_size
             if self._wanted is not None and seen.st_size != self._wanted[row]:

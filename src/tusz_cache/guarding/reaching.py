@@ -1,14 +1,11 @@
 """Reaching for a directory with hands that may be lost: a child process that is killed if it falls silent."""
 
-import contextlib
 import marshal
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +32,7 @@ serve(int(sys.argv[2]))
 class Opened(NamedTuple):
     """A directory that was opened, and what is known of it."""
 
-    fd: int  # of this process, which closes it
+    fd: int
     real_path: str
     mount_id: int | None  # as in mountinfo
     unique_id: int | None  # of the mount, never used again while the machine runs
@@ -61,7 +58,7 @@ class Reach:
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
-        self._fds: list[int] = []  # received, not yet handed on
+        self._fds: list[int] = []  # received, and ours to close
 
     def __enter__(self) -> Self:
         if not sys.executable:
@@ -94,11 +91,15 @@ class Reach:
             threading.Thread(target=process.wait, name="reap", daemon=True).start()
 
     def open(self, path: str) -> Opened:
-        """Open a directory. Its descriptor is the caller's."""
+        """Open a directory. Its descriptor is closed with this object, unless it is released."""
         _, real, mount, unique, device, inode, deleted, statfs, darwin = self._ask("open", os.fsencode(path))
-        fd = self._fds.pop()
+        fd = self._fds[-1]
         answer = DarwinAnswer(*darwin) if darwin else None
         return Opened(fd, real, mount, unique, device, inode, deleted, Statfs(*statfs), answer)
+
+    def release(self, opened: Opened) -> None:
+        """Leave a directory's descriptor to the caller."""
+        self._fds.remove(opened.fd)
 
     def realpath(self, path: str) -> str | None:
         """Return where `path` leads, None if nowhere."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tusz_cache.errors import CacheError
-from tusz_cache.guarding import arguments
+from tusz_cache.guarding.arguments import platform_mounts
 from tusz_cache.guarding.classify import wanted
 from tusz_cache.guarding.reaching import Opened, Reach
 from tusz_cache.guarding.values import (
@@ -96,14 +96,14 @@ def block_device(number: str, root: Path = _BLOCK) -> BlockDevice | None:
     except OSError:
         return None
     disk = sysfs.parent if (sysfs / "partition").exists() else sysfs
-    slaves = tuple(sorted(filter(None, (_line(slave / "dev") for slave in _children(disk / "slaves")))))
+    slaves = tuple(sorted(filter(None, (line(slave / "dev") for slave in _children(disk / "slaves")))))
     is_loop = disk.name.startswith("loop")
     return BlockDevice(
         number=number,
         sysfs=str(sysfs),
         slaves=slaves,
-        backing_file=(_line(disk / "loop" / "backing_file") or "") if is_loop else None,
-        attributes={name.rpartition("/")[2]: text for name in _ATTRIBUTES if (text := _line(disk / name))},
+        backing_file=(line(disk / "loop" / "backing_file") or "") if is_loop else None,
+        attributes={name.rpartition("/")[2]: text for name in _ATTRIBUTES if (text := line(disk / name))},
     )
 
 
@@ -111,7 +111,7 @@ def _with_siblings(device: BlockDevice) -> BlockDevice:
     """Return a device of a btrfs file system with the others of it as its slaves: files lie on any of them."""
     name = Path(device.sysfs).name
     for members in _children(Path("/sys/fs/btrfs")):
-        rows = {row.name: _line(row / "dev") for row in _children(members / "devices")}
+        rows = {row.name: line(row / "dev") for row in _children(members / "devices")}
         if name in rows and len(rows) > 1:
             others = sorted(number for other, number in rows.items() if number and other != name)
             return BlockDevice(
@@ -131,7 +131,7 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _line(path: Path) -> str:
+def line(path: Path) -> str:
     """Return a small file's text, "" if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape").strip("\n").strip()
@@ -145,6 +145,6 @@ def platform_table() -> tuple[tuple[PlatformMount, ...] | None, tuple[Evidence, 
     if not place:
         return None, ()
     try:
-        return arguments.mounts(Path(place).read_bytes()), ()
+        return platform_mounts(Path(place).read_bytes()), ()
     except (OSError, CacheError) as error:
         return None, (Evidence("platform", place, "note", f"the platform's mounts cannot be read: {error}"),)
