@@ -124,7 +124,7 @@ class AdmittedCache:
         with (
             contextlib.suppress(OSError, CacheError),
             Reach(self._guard.deadline) as reach,
-        ):  # the guard tells it better
+        ):
             opened = reach.open(self.verdict.path)
             if Token.of(opened) == self._token:
                 reach.release(opened)

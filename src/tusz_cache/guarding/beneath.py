@@ -44,9 +44,9 @@ def mount_id(fd: int, mask: int = MNT_ID) -> int | None:
     """Return the id of the mount that `fd` lies on, or None if the kernel does not say."""
     buffer = ctypes.create_string_buffer(256)
     if hasattr(_libc, "statx") and not _libc.statx(fd, b"", _EMPTY_PATH, mask, buffer):
-        said = int.from_bytes(buffer[0:4], sys.byteorder)
+        said = int.from_bytes(buffer.raw[0:4], sys.byteorder)
         if said & mask:
-            return int.from_bytes(buffer[144:152], sys.byteorder)
+            return int.from_bytes(buffer.raw[144:152], sys.byteorder)
     if mask == MNT_ID:
         try:
             with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:  # noqa: PTH123 - pathlib takes 5 ms
@@ -73,8 +73,8 @@ def darwin_answer(fd: int) -> tuple[str, str, bool] | None:
     call = getattr(_libc, "fstatfs$INODE64", None) or _libc.fstatfs
     if call(fd, buffer):
         raise OSError(ctypes.get_errno(), "fstatfs")
-    flags = int.from_bytes(buffer[64:68], sys.byteorder)
-    kind, source = (buffer[start:stop].partition(b"\0")[0].decode() for start, stop in ((72, 88), (1112, 2136)))
+    flags = int.from_bytes(buffer.raw[64:68], sys.byteorder)
+    kind, source = (buffer.raw[start:stop].partition(b"\0")[0].decode() for start, stop in ((72, 88), (1112, 2136)))
     return kind, source, bool(flags & 0x1000)
 
 
@@ -96,8 +96,8 @@ class Root:
     def __init__(self, fd: int, like: "Root | None" = None) -> None:
         """like: a directory above it, whose ways are kept."""
         self.fd = fd
-        self.method = like.method if like else _method(fd)
-        self._place = like._place if like else None if self.method == "openat2" else _place(fd)
+        self.method: str = like.method if like else _method(fd)
+        self.place: tuple[str, int] = like.place if like else _place(fd)
 
     def open(self, key: str, flags: int) -> int:
         """Return a descriptor of `key`. Raises OSError; its errno is ELOOP or EXDEV if the key leads elsewhere."""
@@ -125,7 +125,7 @@ class Root:
     def _check(self, fd: int, key: str) -> None:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             raise _elsewhere(errno.ELOOP, key)
-        if _place(fd) != self._place:
+        if _place(fd) != self.place:
             raise _elsewhere(errno.EXDEV, key)
 
 

@@ -13,7 +13,7 @@ from tusz_cache.errors import Damaged
 from tusz_cache.guarding.classify import judge_files
 from tusz_cache.guarding.identity import mismatch, no_seal, with_evidence
 from tusz_cache.guarding.reaching import Reach
-from tusz_cache.guarding.values import Evidence, Ruling, Verdict
+from tusz_cache.guarding.values import Evidence, Ruling, Says, Verdict
 from tusz_cache.manifest import Manifest
 from tusz_cache.manifest_file import from_lines
 from tusz_cache.seal import Seal
@@ -85,11 +85,6 @@ def probe(reach: Reach, verdict: Verdict, manifest: Manifest) -> Verdict:
     slow = sum(seconds > SLOW for seconds in taken)
     median = statistics.median(taken) * 1000 if taken else 0.0
     detail = f"{slow} of {len(taken)} took more than {SLOW * 1000:.0f} ms, the median is {median:.2f} ms"
-    says = "warn" if taken and slow >= MANY * len(taken) else "note"
-    return replace(
-        verdict,
-        evidence=(
-            *verdict.evidence,
-            Evidence("probe", f"reads of {READ} bytes, one in each of some files", says, detail),
-        ),
-    )
+    says: Says = "warn" if taken and slow >= MANY * len(taken) else "note"
+    seen = Evidence("probe", f"reads of {READ} bytes, one in each of some files", says, detail)
+    return replace(verdict, evidence=(*verdict.evidence, seen))

@@ -60,14 +60,16 @@ def judge_seal(verdict: Verdict, seal: Seal, manifest: Manifest, volume: str) ->
 def judge_counts(verdict: Verdict, manifest: Manifest, expect: Mapping[str, int]) -> Verdict:
     """Return `verdict`, a refusal if a split has not as many npz files as expected."""
     have = manifest.splits()
-    counts = {split: (have[split].npz if split in have else 0, want) for split, want in expect.items()}
+    there = {split: have[split].npz if split in have else 0 for split in expect}
     off = [
-        f"{split} has {there} npz files, {want} expected" for split, (there, want) in counts.items() if there != want
+        f"{split} has {there[split]} npz files, {want} expected"
+        for split, want in expect.items()
+        if want != there[split]
     ]
     if off:
         return mismatch(verdict, "; ".join(off))
-    said = ", ".join(f"{split} {there}" for split, (there, _) in counts.items())
-    return with_evidence(verdict, "accept", f"npz files as expected: {said}") if counts else verdict
+    counts = ", ".join(f"{split} {count}" for split, count in there.items())
+    return with_evidence(verdict, "accept", f"npz files as expected: {counts}")
 
 
 def declared_volume(mounts: tuple[DeclaredMount, ...], *paths: str) -> str:

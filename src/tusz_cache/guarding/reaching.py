@@ -137,7 +137,7 @@ class Reach:
         taken: list[float] = self._ask("probe", list(reads))
         return taken
 
-    def _ask(self, verb: str, *arguments: object) -> Any:
+    def _ask(self, verb: str, *arguments: Any) -> Any:
         if not self._ready:
             self._hear(READY)
             self._ready = True

@@ -1,4 +1,4 @@
-"""Seeing: gather what `classify` needs. The suspect file system is touched by a child; the kernel's own files are not."""
+"""Seeing: gather what `classify` needs. A child touches the suspect file system; the kernel's own are read here."""
 
 import os
 from collections.abc import Mapping

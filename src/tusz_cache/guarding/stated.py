@@ -14,7 +14,7 @@ T = TypeVar("T", DeclaredMount, Allow)
 
 
 def read_stated(path: str | PathLike[str], kind: type[T]) -> tuple[T, ...]:
-    """Return the records of a JSON file: a list of objects with the fields of `kind`. Raises UsageError, naming which."""
+    """Return the records of a JSON file, a list of objects with the fields of `kind`. Raises UsageError."""
     try:
         rows = json.loads(Path(path).read_bytes())
     except OSError as error:
