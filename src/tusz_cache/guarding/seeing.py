@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tusz_cache.errors import CacheError
@@ -21,10 +22,7 @@ ROUNDS = 32  # of questions that lead to further ones; stacks of devices and lay
 MODAL_TABLE = "MODAL_CONTAINER_ARGUMENTS_PATH"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _BLOCK = Path("/sys/dev/block")
-_ATTRIBUTES = (  # below a device's directory, or its disk's
-    *("device/model", "device/vendor", "device/transport", "dm/name", "dm/uuid", "md/level"),
-    *("queue/rotational", "pid", "backend", "removable"),
-)
+_ATTRIBUTES = ("device/model", "device/vendor", "device/transport", "dm/name", "dm/uuid", "queue/rotational", "backend")
 
 
 def mountinfo() -> str:
@@ -83,45 +81,39 @@ def _device(reach: Reach, name: str) -> BlockDevice | None:
     """Return a device by its number or by its path, None if it cannot be read."""
     if not name.startswith("/"):
         return block_device(name)
-    number = reach.number(name)
+    kernel_name = name.removeprefix("/dev/").replace("/", "!")
+    # a container's /dev has few devices, but its /sys has all
+    number = reach.number(name) or line(Path("/sys/class/block") / kernel_name / "dev")
     device = block_device(number) if number else None
-    return device and _with_siblings(device)
+    return device and replace(device, siblings=_siblings(device))
 
 
 def block_device(number: str, root: Path = _BLOCK) -> BlockDevice | None:
     """Return what /sys tells of "major:minor", None if nothing."""
-    place = root / number
     try:
-        sysfs = place.resolve(strict=True)
+        sysfs = (root / number).resolve(strict=True)
     except OSError:
         return None
-    disk = sysfs.parent if (sysfs / "partition").exists() else sysfs
-    slaves = tuple(sorted(filter(None, (line(slave / "dev") for slave in _children(disk / "slaves")))))
-    is_loop = disk.name.startswith("loop")
+    found = {name: line(sysfs / name) for name in _ATTRIBUTES}
+    paths = [line(path / "transport") for path in _children(sysfs / "device") if path.name.startswith("nvme")]
+    found["device/transport"] = found["device/transport"] or " ".join(filter(None, paths))  # of a disk with many
     return BlockDevice(
         number=number,
         sysfs=str(sysfs),
-        slaves=slaves,
-        backing_file=(line(disk / "loop" / "backing_file") or "") if is_loop else None,
-        attributes={name.rpartition("/")[2]: text for name in _ATTRIBUTES if (text := line(disk / name))},
+        slaves=tuple(filter(None, (line(slave / "dev") for slave in _children(sysfs / "slaves")))),
+        backing_file=line(sysfs / "loop" / "backing_file") if sysfs.name.startswith("loop") else None,
+        attributes={name.rpartition("/")[2]: text for name, text in found.items() if text},
     )
 
 
-def _with_siblings(device: BlockDevice) -> BlockDevice:
-    """Return a device of a btrfs file system with the others of it as its slaves: files lie on any of them."""
+def _siblings(device: BlockDevice) -> tuple[str, ...]:
+    """Return the numbers of the other devices of a btrfs file system."""
     name = Path(device.sysfs).name
     for members in _children(Path("/sys/fs/btrfs")):
-        rows = {row.name: line(row / "dev") for row in _children(members / "devices")}
-        if name in rows and len(rows) > 1:
-            others = sorted(number for other, number in rows.items() if number and other != name)
-            return BlockDevice(
-                number=device.number,
-                sysfs=device.sysfs,
-                slaves=(*device.slaves, *others),
-                backing_file=device.backing_file,
-                attributes=device.attributes,
-            )
-    return device
+        numbers = {row.name: line(row / "dev") for row in _children(members / "devices")}
+        if name in numbers:
+            return tuple(number for other, number in numbers.items() if number and other != name)
+    return ()
 
 
 def _children(folder: Path) -> list[Path]:
