@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusz_cache.durability import Durability
     from tusz_cache.entry import Entry
-    from tusz_cache.errors import CacheError
+    from tusz_cache.errors import CacheError, CacheRefused
+    from tusz_cache.guarding.admitted import AdmittedCache
+    from tusz_cache.guarding.guard import CacheGuard
+    from tusz_cache.guarding.values import Allow, DeclaredMount, Verdict
     from tusz_cache.manifest import Manifest
     from tusz_cache.packing.npz import read_windows
     from tusz_cache.plan import Filters, MaxDelete, Plan, diff
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Access": "stores.base",
+    "AdmittedCache": "guarding.admitted",
+    "Allow": "guarding.values",
     "CacheError": "errors",
+    "CacheGuard": "guarding.guard",
+    "CacheRefused": "errors",
+    "DeclaredMount": "guarding.values",
     "Durability": "durability",
     "Entry": "entry",
     "Filters": "plan",
@@ -33,6 +41,7 @@ _HOMES = {
     "Plan": "plan",
     "SyncReport": "report",
     "SyncSettings": "settings",
+    "Verdict": "guarding.values",
     "VerifyReport": "verify_report",
     "__version__": "version",
     "diff": "plan",
@@ -44,7 +53,12 @@ _HOMES = {
 
 __all__ = [
     "Access",
+    "AdmittedCache",
+    "Allow",
     "CacheError",
+    "CacheGuard",
+    "CacheRefused",
+    "DeclaredMount",
     "Durability",
     "Entry",
     "Filters",
@@ -53,6 +67,7 @@ __all__ = [
     "Plan",
     "SyncReport",
     "SyncSettings",
+    "Verdict",
     "VerifyReport",
     "__version__",
     "diff",
