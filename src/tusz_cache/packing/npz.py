@@ -157,7 +157,7 @@ def read_windows(file: Npz | File, *, finite: bool = False) -> tuple[Float32Arra
         with open_npz(file, wanted=("windows", "labels")) as npz:
             return read_windows(npz, finite=finite)
     windows, labels = check_windows(file)
-    return _values(file, windows, finite), _values(file, labels, finite) if labels else None
+    return float_values(file, windows, finite=finite), float_values(file, labels, finite=finite) if labels else None
 
 
 def check_windows(npz: Npz) -> tuple[Member, Member | None]:
@@ -225,7 +225,13 @@ def _bytes(header: Header, largest: int) -> int:
     return header.dtype.itemsize * math.prod(header.shape)
 
 
-def _values(npz: Npz, member: Member, finite: bool) -> Float32Array:
+def float_rows(npz: Npz, member: Member) -> Iterator[Float32Array]:
+    """Yield the member's rows as float32, in memory that the next one may reuse. Raises as `float_values` does."""
+    in_order = member.dtype == np.float32 and member.dtype.isnative and not member.fortran
+    return npz.rows(member) if in_order else iter(float_values(npz, member))
+
+
+def float_values(npz: Npz, member: Member, *, finite: bool = False) -> Float32Array:
     """Return the member as float32. Raises BadRecording if that would change a value, or one is not finite."""
     array = npz.read(member)
     with np.errstate(over="ignore"):  # what does not fit is refused below

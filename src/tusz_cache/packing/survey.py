@@ -1,9 +1,7 @@
 """Survey: what there is to pack, before anything is written."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 import orjson
 
@@ -13,8 +11,7 @@ from tusz_cache.errors import NoSpace, UsageError
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.packing.blocks import BLOCK, CHANNELS, blocks_in
 from tusz_cache.packing.index import FORMAT, Dtype
-from tusz_cache.packing.npz import check_windows, open_npz
-from tusz_cache.settings import cores
+from tusz_cache.packing.unpacked import count_windows
 from tusz_cache.ssd import Target
 from tusz_cache.tusz import check_disjoint, check_splits, split_of
 from tusz_cache.units import format_bytes
@@ -77,20 +74,9 @@ def survey(cache: AdmittedCache, settings: PackSettings) -> Survey:
         )
     names = {split: [key.partition("/")[2] for key in keys if split_of(key) == split] for split in wanted}
     check_disjoint(names)
-    with ThreadPoolExecutor(2 * cores()) as pool:
-        windows = {
-            split: dict(
-                zip(some, pool.map(partial(_windows, cache), [f"{split}/{name}" for name in some]), strict=True)
-            )
-            for split, some in names.items()
-        }
+    windows = {split: count_windows(cache, split, some) for split, some in names.items()}
     sizes = {key: cache.manifest[key].size for key in keys if split_of(key) in wanted}
     return Survey(cache.seal.manifest_sha256, windows, sizes)
-
-
-def _windows(cache: AdmittedCache, key: str) -> int:
-    with open_npz(partial(cache.open, key), name=str(cache.root / key), wanted=("windows", "labels")) as npz:
-        return check_windows(npz)[0].shape[0]
 
 
 def check_space(place: Target, found: Survey, settings: PackSettings) -> None:

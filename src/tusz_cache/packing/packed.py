@@ -1,0 +1,111 @@
+"""PackedStore: the windows of one split of a packed store, read with one copy. Numpy only.
+
+Axes: B = windows of a batch, C = 19 channels, T = 15,360 samples at 256 Hz; K = 6 blocks of S = 2,560 samples.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tusz_cache.errors import Damaged
+from tusz_cache.packing.blocks import BLOCK, CHANNELS, WINDOW_BLOCKS, Float32Array, as_blocks, crc_of
+from tusz_cache.packing.index import SMALL_LABELS, Index, PackedRecording
+from tusz_cache.packing.rows import BYTE, FLOAT, SHORT, Array, Backend, Files, Rows, open_rows
+from tusz_cache.packing.windows import Indices, WindowStore
+
+
+class _Shard(NamedTuple):
+    blocks: Rows
+    labels: Rows
+
+
+class PackedStore(WindowStore):
+    """Windows of a packed store: nothing is inflated, and a window is one contiguous run."""
+
+    def __init__(self, files: Files, index: Index, backend: Backend) -> None:
+        """files: rooted at the store. backend: mmap for disks of this machine, pread where a page fault is slow."""
+        rows = index.recordings
+        super().__init__(index.split, [row.cache_file for row in rows], [row.windows for row in rows])
+        self.index, self.backend = index, backend
+        self._files = files
+        self._shards: dict[int, _Shard] = {}  # opened when first used: two descriptors each
+        self._own_labels: dict[int, Rows] = {}  # of recordings whose labels are no bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedStore, (self._files, self.index, self.backend)  # maps and descriptors are opened anew
+
+    def read_blocks(self, indices: Indices, out: Array | None = None) -> Array:
+        """Return the windows of `indices` as they are stored: (B, K, C, S), float32 or int16 (times `index.scale`).
+
+        One contiguous copy each, half the bytes with int16: for unfolding on a GPU. Raises as `read_batch` does.
+        """
+        dtype = FLOAT if self.index.scale is None else SHORT
+        blocks_BKCS = np.empty((len(indices), WINDOW_BLOCKS, CHANNELS, BLOCK), dtype) if out is None else out
+        for row, (number, window) in enumerate(zip(*self.find(indices), strict=True)):
+            recording = self.index.recordings[number]
+            first = recording.first + int(window) * recording.step
+            with _naming(recording, self.split):
+                self._open(recording.shard).blocks.read(first, blocks_BKCS[row])
+        return blocks_BKCS
+
+    def verify(self) -> tuple[str, ...]:
+        """Read every byte; return the recordings whose checksums do not fit. Raises Damaged for whole shards."""
+        return tuple(row.cache_file for number, row in enumerate(self.index.recordings) if not self._is_whole(number))
+
+    def _is_whole(self, number: int) -> bool:
+        row = self.index.recordings[number]
+        if not row.blocks:
+            return True
+        shard = self._open(row.shard)
+        if row.labels in {None, SMALL_LABELS}:
+            labels = shard.labels.get(row.first, row.blocks)
+        else:
+            labels = self._labels_of(number).get(0, row.blocks)
+        return (row.crc, row.label_crc) == (crc_of(shard.blocks.get(row.first, row.blocks)), crc_of(labels))
+
+    def _has_labels(self, number: int) -> bool:
+        return self.index.recordings[number].labels is not None
+
+    def _read(self, number: int, window: int, window_CT: Float32Array, labels_T: Float32Array) -> None:
+        recording = self.index.recordings[number]
+        first = window * recording.step
+        with _naming(recording, self.split):
+            shard = self._open(recording.shard)
+            if self.index.scale is None:
+                shard.blocks.read(recording.first + first, as_blocks(window_CT))
+            else:
+                numbers_KCS = shard.blocks.get(recording.first + first, WINDOW_BLOCKS)
+                np.multiply(numbers_KCS, np.float32(self.index.scale), out=as_blocks(window_CT))
+            if recording.labels is None:
+                labels_T.fill(np.nan)
+            elif recording.labels == SMALL_LABELS:
+                np.copyto(as_blocks(labels_T), shard.labels.get(recording.first + first, WINDOW_BLOCKS))
+            else:
+                self._labels_of(number).read(first, as_blocks(labels_T))
+
+    def _open(self, number: int) -> _Shard:
+        if number not in self._shards:
+            shard, dtype = self.index.shards[number], FLOAT if self.index.scale is None else SHORT
+            shape = (shard.blocks, CHANNELS, BLOCK)
+            blocks = open_rows(self._files, f"{self.split}/{shard.file}", shape, dtype, self.backend)
+            labels = open_rows(self._files, f"{self.split}/{shard.labels}", (shard.blocks, BLOCK), BYTE, self.backend)
+            self._shards[number] = _Shard(blocks, labels)
+        return self._shards[number]
+
+    def _labels_of(self, number: int) -> Rows:
+        recording = self.index.recordings[number]
+        if number not in self._own_labels:
+            key = f"{self.split}/{recording.labels}"
+            self._own_labels[number] = open_rows(self._files, key, (recording.blocks, BLOCK), FLOAT, self.backend)
+        return self._own_labels[number]
+
+
+@contextlib.contextmanager
+def _naming(recording: PackedRecording, split: str) -> Iterator[None]:
+    """Say in errors which recording could not be read."""
+    try:
+        yield
+    except Damaged as error:
+        raise Damaged(f"recording {recording.cache_file} of {split}: {error}", hint=error.hint) from error
