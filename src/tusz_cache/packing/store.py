@@ -38,7 +38,8 @@ def open_store(
     names = sorted(key.partition("/")[2] for key in keys if key.endswith(".npz"))
     if not names:
         raise UsageError(
-            f"{root} has no windows of {split}", hint="name the packed store or the cache; splits are train, dev and eval"
+            f"{root} has no windows of {split}",
+            hint="name the packed store or the cache; splits are train, dev and eval",
         )
     return NpzStore(files, split, count_windows(files, split, names))
 
@@ -50,8 +51,8 @@ def _looked_at(store: AdmittedCache | str | PathLike[str], split: str) -> tuple[
         return store.root, store, keys
     root = Path(store)
     folder = root / split
-    names = os.listdir(folder) if folder.is_dir() else []
-    return root, Directory(root), {f"{split}/{name}" for name in names}
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return root, Directory(root), {f"{split}/{path.name}" for path in paths}
 
 
 def _chosen(store: AdmittedCache | str | PathLike[str]) -> Backend:

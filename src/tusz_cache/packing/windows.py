@@ -85,7 +85,7 @@ def _arrays(count: int, out: Batch | None) -> Batch:
     if out is None:
         return np.empty(shapes[0], np.float32), np.empty(shapes[1], np.float32)
     for array, shape in zip(out, shapes, strict=True):
-        fits = (array.shape, array.dtype) == (shape, np.float32)
+        fits = array.shape == shape and array.dtype == np.float32
         if not (fits and array.flags.c_contiguous and array.flags.writeable):
             raise UsageError(
                 f"out has an array of shape {array.shape} and type {array.dtype}",
