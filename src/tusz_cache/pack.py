@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
         help="float32: every bit; int16: half the bytes, with an error of at most 0.00016 standard deviations",
     )
     made.add_argument("--workers", metavar="N", type=int, help="recordings inflated at once (default: the cores)")
-    made.add_argument("--splits", metavar="A,B", type=cli.typed(_splits), help="e.g. train,dev (default: all there are)")
+    made.add_argument(
+        "--splits", metavar="A,B", type=cli.typed(_splits), help="e.g. train,dev (default: all there are)"
+    )
     made.add_argument(
         "--durability", choices=("fsync", "none"), default="fsync", help="none: no fsync, for tests and tmpfs"
     )

@@ -1,10 +1,11 @@
 """Claims: what an earlier run says that it laid. Believed only after it was read back."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tusz_cache.copying import journal
 from tusz_cache.errors import Damaged
-from tusz_cache.packing.index import INDEX, from_bytes
+from tusz_cache.packing.index import INDEX, Index, from_bytes
 from tusz_cache.packing.splitting import Laid, laid_from_record
 from tusz_cache.ssd import Target
 
@@ -19,17 +20,23 @@ def read_job(place: Target) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
+def read_index(path: Path) -> Index:
+    """Return the index that lies at `path`. Raises Damaged if there is none."""
+    try:
+        return from_bytes(path.read_bytes(), path=str(path))
+    except FileNotFoundError as error:
+        raise Damaged(f"there is no {path}", hint="pack the cache again") from error
+
+
 def read_claims(place: Target, splits: Iterable[str]) -> Claims:
     """Return what the indexes and the journal claim; where both speak of a recording, the journal is newer."""
     claims: Claims = {split: {} for split in splits}
     for split, known in claims.items():
-        path = place.path(f"{split}/{INDEX}")
-        if path.exists():
-            try:
-                index = from_bytes(path.read_bytes(), path=str(path))
-            except Damaged:
-                continue  # its recordings are packed again
-            known |= {row.cache_file: Laid(row, index.max_error) for row in index.recordings}
+        try:
+            index = read_index(place.path(f"{split}/{INDEX}"))
+        except Damaged:
+            continue  # its recordings are packed again
+        known |= {row.cache_file: Laid(row, index.max_error) for row in index.recordings}
     path = place.meta / journal.NAME
     if path.exists():
         with path.open("rb") as file:

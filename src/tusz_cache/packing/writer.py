@@ -11,18 +11,19 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from tusz_cache import sealing, ssd
+from tusz_cache.checking import check_files
 from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
 from tusz_cache.entry import Entry, Proof
-from tusz_cache.errors import ForeignTarget
+from tusz_cache.errors import Damaged, ForeignTarget
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.guard import CacheGuard
 from tusz_cache.holdings import Holdings, look
 from tusz_cache.lock import locked
 from tusz_cache.manifest import Manifest
 from tusz_cache.packing.blocks import SCALE, WINDOW_BLOCKS
-from tusz_cache.packing.claims import JOB, read_claims, read_job
+from tusz_cache.packing.claims import JOB, read_claims, read_index, read_job
 from tusz_cache.packing.folding import Folded, fold
 from tusz_cache.packing.index import INDEX, Index
 from tusz_cache.packing.index import to_bytes as index_to_bytes
@@ -32,9 +33,11 @@ from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
 from tusz_cache.packing.survey import PackSettings, Survey, check_space, survey
 from tusz_cache.plan import Filters
 from tusz_cache.progress import Progress
+from tusz_cache.sealed import read_sealed
 from tusz_cache.settings import cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.opening import target_path
+from tusz_cache.tusz import split_of
 
 AHEAD = 2  # recordings for each worker that may wait to be laid in their order
 
@@ -95,6 +98,8 @@ class _Run:
     def carry_out(self) -> PackReport:
         job = self.found.job(self.settings)
         begun, holdings = read_job(self.place) == job, look(self.place.root)
+        if begun and (lies := self._lies_there()):
+            return self._report(lies)
         claims = read_claims(self.place, self.found.windows) if begun else {}
         sealing.unseal(self.place)
         if not begun:
@@ -117,6 +122,20 @@ class _Run:
         )
         sealing.publish(self.place, stated, manifest, leftovers=Manifest())
         return self._report(written)
+
+    def _lies_there(self) -> "dict[str, _Written] | None":
+        """Return what is sealed there; None if it is not whole."""
+        try:
+            _, manifest = read_sealed(self.place.root)
+            if check_files(self.place.root, manifest).bad:
+                return None
+            indexes = {split: read_index(self.place.path(f"{split}/{INDEX}")) for split in self.found.windows}
+        except Damaged:
+            return None
+        return {
+            split: _Written(index, tuple(entry for entry in manifest if split_of(entry.key) == split), 0)
+            for split, index in indexes.items()
+        }
 
     def _emptied(self, holdings: Holdings) -> Holdings:
         """Remove what another job left."""
