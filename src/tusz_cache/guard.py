@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--mounts",
         metavar="FILE",
-        help='mounts that are declared, as JSON: [{"path", "kind": "volume|bucket|nfs|ephemeral", "name", "object_id"}]',
+        help='declared mounts, as JSON: [{"path", "kind": "volume|bucket|nfs|ephemeral", "name", "object_id"}]',
     )
     made.add_argument(
         "--policy",
