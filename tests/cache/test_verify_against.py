@@ -1,4 +1,4 @@
-"""verify --against: what differs from the source is told, nothing is written; a whole cache without a seal is adopted."""
+"""verify --against: what differs from the source is told, nothing written; a whole cache without a seal is adopted."""
 
 import json
 import os
