@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusz_cache.durability import Durability
     from tusz_cache.entry import Entry
-    from tusz_cache.errors import CacheError
+    from tusz_cache.errors import CacheError, CacheRefused
+    from tusz_cache.guarding.admitted import AdmittedCache
+    from tusz_cache.guarding.guard import CacheGuard
+    from tusz_cache.guarding.values import Allow, DeclaredMount, Verdict
     from tusz_cache.manifest import Manifest
     from tusz_cache.plan import Filters, MaxDelete, Plan, diff
     from tusz_cache.planning import plan_copy
@@ -23,7 +26,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Access": "stores.base",
+    "AdmittedCache": "guarding.admitted",
+    "Allow": "guarding.values",
     "CacheError": "errors",
+    "CacheGuard": "guarding.guard",
+    "CacheRefused": "errors",
+    "DeclaredMount": "guarding.values",
     "Durability": "durability",
     "Entry": "entry",
     "Filters": "plan",
@@ -32,6 +40,7 @@ _HOMES = {
     "Plan": "plan",
     "SyncReport": "report",
     "SyncSettings": "settings",
+    "Verdict": "guarding.values",
     "VerifyReport": "verify_report",
     "__version__": "version",
     "diff": "plan",
@@ -42,7 +51,12 @@ _HOMES = {
 
 __all__ = [
     "Access",
+    "AdmittedCache",
+    "Allow",
     "CacheError",
+    "CacheGuard",
+    "CacheRefused",
+    "DeclaredMount",
     "Durability",
     "Entry",
     "Filters",
@@ -51,6 +65,7 @@ __all__ = [
     "Plan",
     "SyncReport",
     "SyncSettings",
+    "Verdict",
     "VerifyReport",
     "__version__",
     "diff",

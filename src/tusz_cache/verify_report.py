@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tusz_cache.report import SHOWN, as_html, as_table
+from tusz_cache.layout import as_html, as_table
+from tusz_cache.report import SHOWN
 from tusz_cache.units import format_bytes, format_seconds
 
 
