@@ -1,4 +1,4 @@
-"""Read the text of /proc/self/mountinfo: the mount that a path lies on, those below it, and what an overlay is made of."""
+"""Read the text of /proc/self/mountinfo: the mount that a path lies on, those below it, the layers of an overlay."""
 
 import posixpath
 import re

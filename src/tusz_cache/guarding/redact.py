@@ -3,6 +3,7 @@
 import re
 
 _QUOTED = r"(?:'[^']*'?)+|(?:\"[^\"]*\"?)+"
+_SECRETS = "pass|pwd|secret|token|key|cred|sig|sas|auth"
 _HIDDEN = tuple(
     re.compile(pattern, flags)
     for pattern, flags in (
@@ -15,11 +16,7 @@ _HIDDEN = tuple(
         # user:password@host, but not Lustre's host@tcp:host@tcp:/name
         (r"(?P<keep>(?:\A|(?<=[\s,='\"]))[^\s/:@,=]*:)(?!/)\S*(?=@)", 0),
         # password=..., X-Amz-Signature=..., token='...'
-        (
-            r"(?P<keep>(?<![\w.-])[\w.-]*(?:pass|pwd|secret|token|key|cred|sig|sas|auth)[\w.-]*=)"
-            rf"(?:{_QUOTED}|[^,;&\s}}]*)",
-            re.IGNORECASE,
-        ),
+        (rf"(?P<keep>(?<![\w.-])[\w.-]*(?:{_SECRETS})[\w.-]*=)(?:{_QUOTED}|[^,;&\s}}]*)", re.IGNORECASE),
         (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", 0),
     )
 )
