@@ -7,6 +7,7 @@ from tusz_cache import cli
 from tusz_cache.doctoring import examine
 from tusz_cache.guarding.stated import read_stated
 from tusz_cache.guarding.values import DeclaredMount
+from tusz_cache.progress import Progress
 
 
 def parser() -> argparse.ArgumentParser:
