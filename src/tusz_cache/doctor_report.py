@@ -132,8 +132,8 @@ class DoctorReport:
 
 
 _EVICTED = {
-    True: "from the disk, one read at a time",
-    False: "FROM MEMORY: its pages could not be evicted, the disk may be slower",
+    True: "not from memory, one read at a time",
+    False: "FROM MEMORY: the pages could not be evicted, the disk may be slower",
     None: "perhaps from memory: the file system does not tell",
 }
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tests.support.caches import make_cache
 from tests.support.running import META, Ran, run, state
 from tusz_cache.doctor import main
 from tusz_cache.doctoring import examine
+from tusz_cache.guarding.guard import CacheGuard
+from tusz_cache.guarding.values import Ruling
 from tusz_cache.measuring import WINDOW, measure
 from tusz_cache.progress import Progress
 
@@ -142,13 +145,14 @@ def test_nothing_there_is_exit_2(tmp_path):
     assert (2, True) == (ran.code, "tusz_cache.sync" in ran.err.partition("hint:")[2])
 
 
-def test_free_space_of_a_volume_is_a_placeholder(cache, tmp_path, doctor):
+@pytest.mark.parametrize(("ruling", "placeholder"), [("ACCEPT_LOCAL_BLOCK", False), ("ACCEPT_DECLARED", True)])
+def test_free_space_of_a_volume_is_a_placeholder(ruling, placeholder, cache, monkeypatch):
     """What a disk says of its space is a figure; what a declared volume says is a placeholder."""
-    assert False is doctor(cache).json["free"]["placeholder"]
-    mounts = tmp_path / "mounts.json"
-    mounts.write_text(json.dumps([{"path": str(cache.parent), "kind": "volume", "name": "v", "object_id": "vo-1"}]))
-    said = doctor(cache, "--mounts", mounts).json
-    assert said["free"] is None or said["free"]["placeholder"]
+    verdict = CacheGuard().check(cache)
+    monkeypatch.setattr(CacheGuard, "check", lambda *_: replace(verdict, ruling=Ruling(ruling)))
+    report = examine(cache, progress=Progress("quiet"))
+    assert placeholder == report.as_dict()["free"]["placeholder"]
+    assert placeholder == ("placeholder" in report.as_text())
 
 
 def test_one_screen_for_a_person(cache):

@@ -184,6 +184,22 @@ def test_a_link_that_leads_nowhere_is_replaced(synced, target, repair):
     assert synced.contents() == tree(target)
 
 
+def test_a_volume_commits_before_the_seal_counts(synced, target, repair):
+    """With policy "commit" the caller's function is called for what came, and again for the seal."""
+    manifest, _ = records(target)
+    flip(target / "train/big.npz")
+    sealed_at = []
+    repair(durability=Durability("commit", commit=lambda: sealed_at.append(records(target)[1])))
+    assert [False, True] == sealed_at
+    check_repaired(synced, target, manifest)
+
+
+def test_a_quick_repair_reads_every_byte(synced, target, repair):
+    """--repair with level quick is a full one: it seals, so it must have looked."""
+    flip(target / "train/big.npz")
+    assert (("train/big.npz",), "full") == ((report := repair(level="quick")).repaired, report.level)
+
+
 # the command
 
 
