@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 VERBS = {
     "sync": "bring a cache to SSD, verified and sealed",
-    "verify": "check a cache against its seal",
+    "verify": "check a cache against its seal and its source, adopt it, repair it",
     "guard": "say whether training may read from a directory, and why",
+    "doctor": "where a cache is, whether it is whole, how fast it is, what to do next",
     "demo": "see it all work on an embedded S3 server",
 }
 

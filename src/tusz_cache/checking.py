@@ -50,7 +50,14 @@ def check_files(root: Path, manifest: Manifest, *, full: bool = False, progress:
     return judge_files(manifest, partial(_fault, look, root), together=1 if full else GLANCES, progress=progress)
 
 
-def judge_files(manifest: Manifest, judge: Judge, *, together: int = 1, progress: Progress | None = None) -> Found:
+def judge_files(
+    manifest: Manifest,
+    judge: Judge,
+    *,
+    together: int = 1,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Found:
     """Have threads judge every file of `manifest`. together: files of one task. Raises Interrupted, and as `judge`."""
     faults: dict[str, list[str]] = {"missing": [], "damaged": [], "changed": []}
 
@@ -61,7 +68,7 @@ def judge_files(manifest: Manifest, judge: Judge, *, together: int = 1, progress
         return progress is not None and progress.stop_signal is not None
 
     batches = (range(row, min(row + together, len(manifest))) for row in range(0, len(manifest), together))
-    with ThreadPoolExecutor(2 * cores()) as pool:
+    with ThreadPoolExecutor(threads or 2 * cores()) as pool:
         while some := list(itertools.islice(batches, AT_ONCE)):  # not all: a million waiting results are a gigabyte
             try:
                 for rows, found in zip(some, pool.map(check, some), strict=True):

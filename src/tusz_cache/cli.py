@@ -103,6 +103,15 @@ def access_of(options: argparse.Namespace) -> Access:
     return Access(options.endpoint_url, options.anon, options.profile, dict(options.storage_option))
 
 
+def add_mounts(made: argparse._ActionsContainer) -> None:
+    """Add the option that declares mounts."""
+    made.add_argument(
+        "--mounts",
+        metavar="FILE",
+        help='declared mounts, as JSON: [{"path", "kind": "volume|bucket|nfs|ephemeral", "name", "object_id"}]',
+    )
+
+
 def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:
     """Do `work`, print its report or the error, return the exit status. Signals stop it gently once, hard twice."""
     progress = Progress("quiet" if options.quiet else "auto")

@@ -19,6 +19,8 @@ from tusz_cache.progress import Progress
 from tusz_cache.settings import SyncSettings
 from tusz_cache.stores.base import Source
 
+AT_ONCE = 16  # files that the source is asked about
+
 
 @dataclass(frozen=True, slots=True)
 class Differences:
@@ -99,7 +101,7 @@ def check_against(root: Path, manifest: Manifest, listed: Manifest, prover: Prov
             return "damaged"
         return "changed" if proof is None and there is not None else ""
 
-    return judge_files(manifest, partial(_judge, root, differs), progress=progress)
+    return judge_files(manifest, partial(_judge, root, differs), threads=AT_ONCE, progress=progress)
 
 
 def prove_files(root: Path, listed: Manifest, prover: Prover, progress: Progress) -> tuple[Found, Manifest]:
@@ -116,7 +118,7 @@ def prove_files(root: Path, listed: Manifest, prover: Prover, progress: Progress
         proofs[entry.key] = proof
         return ""
 
-    found = judge_files(listed, partial(_judge, root, differs), progress=progress)
+    found = judge_files(listed, partial(_judge, root, differs), threads=AT_ONCE, progress=progress)
     return found, Manifest.of(replace(entry, proof=proofs[entry.key]) for entry in listed if entry.key in proofs)
 
 

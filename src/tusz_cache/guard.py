@@ -20,11 +20,7 @@ def parser() -> argparse.ArgumentParser:
         help="ignore: judge where the files lie, whether or not they are a whole cache",
     )
     made.add_argument("--probe", action="store_true", help="time some cold reads; they may warn, never decide")
-    made.add_argument(
-        "--mounts",
-        metavar="FILE",
-        help='declared mounts, as JSON: [{"path", "kind": "volume|bucket|nfs|ephemeral", "name", "object_id"}]',
-    )
+    cli.add_mounts(made)
     made.add_argument(
         "--policy",
         metavar="FILE",

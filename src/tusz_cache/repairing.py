@@ -96,13 +96,13 @@ class Repair:
         wanted = self._as_listed()
         plan = Plan(check=wanted)
         holdings = look(self.place.root)
-        check_space(self.place, Plan(copy=wanted), holdings, self.settings)
+        check_space(self.place, Plan(copy=wanted), holdings, replace(self.settings, volume=self.seal.volume))
         ssd.prepare(self.place)
         book = Journal(self.place, holdings.replay)
         try:
             book.record([["doubt", key] for key in self.bad], sync=True)  # a run that finds no seal believes no record
             sealing.set_aside(self.place, self.seal)  # before the first byte changes
-            claims = {key: claim for key, claim in holdings.replay.open.items() if key in wanted}
+            claims = {key: claim for key, claim in holdings.replay.open.items() if claim.entry == wanted.get(key)}
             sealing.sweep(self.place, {partial_name(claim.entry) for claim in claims.values()})
             for entry in wanted:
                 if entry.key not in claims and (claim := self._claim(entry, book)) is not None:

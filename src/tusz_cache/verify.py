@@ -21,7 +21,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--against",
         metavar="SOURCE",
-        help="compare with it, too; with --level full a whole cache without a seal is sealed",
+        help="compare with it, too; with --level full every byte, by its checksums, or by reading its objects where it "
+        "has none, and a whole cache without a seal is sealed",
     )
     made.add_argument(
         "--repair",

@@ -104,6 +104,8 @@ class VerifyReport:
     @property
     def verdict(self) -> str:
         """What it comes to, and what the user does now."""
+        if self.ok and self.vanished:
+            return f"whole; {len(self.vanished)} of its files are no longer at the source"
         if self.ok:
             return "whole, and as the source has it" if self.compared else "whole"
         return f"NOT {'as the source has it' if self._is_whole else 'whole'}: {self.next_step}"

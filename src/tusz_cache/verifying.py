@@ -114,7 +114,7 @@ class _Work:
         try:
             seal, manifest = read_sealed(root)
         except Damaged as error:
-            if self.against is not None and self.full:
+            if self.against is not None and self.full and root.is_dir():
                 return self._adopted(self.against)
             raise Damaged(str(error), hint=self._way_to_a_seal(error)) from error
         if self.against is None:

@@ -1,4 +1,4 @@
-"""verify --against: what differs from the source is told and nothing is written; a whole cache without a seal is adopted."""
+"""verify --against: what differs from the source is told, nothing written; a whole cache without a seal is adopted."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_what_the_source_lost_is_a_fault_only_with_strict(synced, verify):
     """A vanished object is reported; with strict it is exit 7."""
     synced.drop("train/0.npz")
     assert ({"vanished": ("train/0.npz",)}, 0) == (lists(verify()), verify().exit_code)
-    assert 7 == verify(strict=True).exit_code
+    assert ("1 of its files" in verify().verdict, 7) == (True, verify(strict=True).exit_code)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -293,6 +293,11 @@ def test_without_a_full_comparison_nothing_is_adopted(options, filled, target, c
     assert 7 == ran.code
     assert ("--level full --against" if "level" in options else "tusz_cache.sync") in ran.err.partition("hint:")[2]
     assert before == state(target)
+
+
+def test_a_target_that_is_not_there_is_not_adopted(filled, target, command):
+    """A path with a typing error is a cache without a seal, and is not made."""
+    assert (7, False) == (command("--level", "full").code, target.exists())
 
 
 def test_a_broken_seal_is_replaced_by_adoption(synced, target, verify):

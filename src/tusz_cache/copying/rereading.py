@@ -124,14 +124,16 @@ def proof_of(path: Path, facts: Facts, known: Proof | None) -> Proof | None:
         )
     lengths = facts.part_sizes if expected.parts else uniform_parts(facts.size, CUT)
     try:
-        before = path.stat().st_mtime_ns
+        before = path.stat()
+        if before.st_size != facts.size:
+            return None
         hashes = hash_file(path, spans(lengths), expected.algorithm, running=not expected.parts)
     except (OSError, BadResponse):
         return None  # gone or cut meanwhile, or something else is in its place
     digests = [digest for _, digest in hashes]
     if judge_digests(expected, digests if expected.parts else digests[-1:]) is not Verdict.PROVEN:
         return None
-    return _proof(expected.level, before, lengths, [crc for crc, _ in hashes])
+    return _proof(expected.level, before.st_mtime_ns, lengths, [crc for crc, _ in hashes])
 
 
 def proof_at(source: Source, entry: Entry, path: Path, facts: Facts, known: Proof | None) -> Proof | None:
@@ -151,12 +153,13 @@ def proof_at(source: Source, entry: Entry, path: Path, facts: Facts, known: Proo
 def own_proof(path: Path, size: int) -> Proof | None:
     """Return the checksums of the file at `path`, which say what it is and prove nothing more.
 
-    None if it is shorter than `size` bytes, gone, or the disk does not give its bytes back.
+    None if it has not `size` bytes, is gone, or the disk does not give its bytes back.
     """
     lengths = uniform_parts(size, CUT)
     try:
-        before = path.stat().st_mtime_ns
-        return _proof("own-crc", before, lengths, [crc for crc, _ in hash_file(path, spans(lengths), None)])
+        before = path.stat()
+        crcs = [crc for crc, _ in hash_file(path, spans(lengths), None)]
+        return _proof("own-crc", before.st_mtime_ns, lengths, crcs) if before.st_size == size else None
     except (OSError, BadResponse):
         return None
 

@@ -1,6 +1,6 @@
 """Is it the cache that was sealed, and the one that is expected? Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tusz_cache.entry import META
@@ -72,8 +72,13 @@ def judge_counts(verdict: Verdict, manifest: Manifest, expect: Mapping[str, int]
     return with_evidence(verdict, "accept", f"npz files as expected: {counts}")
 
 
-def declared_volume(mounts: tuple[DeclaredMount, ...], *paths: str) -> str:
+def declared_volume(mounts: Sequence[DeclaredMount], *paths: str) -> str:
     """Return the object id of the volume whose declared path is the longest above one of `paths`, "" if none is."""
-    above = [mount for mount in mounts if any(f"{path}/".startswith(mount.path.rstrip("/") + "/") for path in paths)]
-    nearest = max(above, key=lambda mount: len(mount.path.rstrip("/")), default=None)
+    nearest = nearest_mount(mounts, *paths)
     return nearest.object_id if nearest and nearest.kind == "volume" else ""
+
+
+def nearest_mount(mounts: Sequence[DeclaredMount], *paths: str) -> DeclaredMount | None:
+    """Return the mount whose declared path is the longest above one of `paths`."""
+    above = [mount for mount in mounts if any(f"{path}/".startswith(mount.path.rstrip("/") + "/") for path in paths)]
+    return max(above, key=lambda mount: len(mount.path.rstrip("/")), default=None)
