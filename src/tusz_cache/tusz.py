@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import PurePosixPath
 
 from tusz_cache.errors import PatientOverlap, UsageError
 
@@ -35,6 +36,11 @@ def parse_name(name: str) -> Recording | None:
     """Return the recording that a cache file's name tells, or None for any other name."""
     match = _NAME.fullmatch(name)
     return Recording(**match.groupdict()) if match else None
+
+
+def cache_file_of(edf: str) -> str:
+    """Return the name of the cache file made of an EDF file. edf: its path, as the dataset index has it."""
+    return f"{PurePosixPath(edf).stem}_windows.npz"
 
 
 def split_of(key: str) -> str:

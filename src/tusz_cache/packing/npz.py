@@ -191,7 +191,7 @@ def _member(source: Source, name: str, entry: Entry, largest: int) -> Member:
         header = parse_header(zipped.head(source, entry, length))
         size = _bytes(header, largest)
     except ValueError as error:
-        raise bad(source, name, str(error), hint=_WRITE_IT_SO) from error
+        raise bad(source, name, str(error), hint=f"{_WRITE_IT_SO}; or {zipped.COPY_AGAIN}") from error
     if length + size != entry.size:
         what = f"{header.shape} of {header.dtype} has {size} bytes, but it holds {entry.size - length}"
         raise bad(source, name, what)
