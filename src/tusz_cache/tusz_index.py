@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from tusz_cache.errors import Damaged
-from tusz_cache.tusz import cache_file_of
-from tusz_cache.tusz_windows import CacheFile, listed
+from tusz_cache.tusz import cache_file_of, listed
+from tusz_cache.tusz_windows import CacheFile
 
 _REMOVE_IT = "move it away: it is rebuilt from the NPZ files"
 

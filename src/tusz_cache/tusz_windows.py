@@ -8,7 +8,7 @@ Axes: N = windows of a recording, T = samples of a window, R = rows of a manifes
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -18,12 +18,11 @@ import numpy.typing as npt
 import orjson
 
 from tusz_cache.errors import Damaged
-from tusz_cache.tusz import recordings
+from tusz_cache.tusz import listed, recordings
 
 FULL_SHARE = 0.99  # share of ictal samples from which a window is a full seizure
 
 _REMOVE_IT = "move it away: it is rebuilt from the labels"
-_SHOWN = 3  # examples in a message
 
 
 class Category(IntEnum):
@@ -212,9 +211,3 @@ def differences(manifest: WindowManifest, files: Iterable[CacheFile]) -> tuple[s
     said = [f"{what}: {listed(names)}" for what, names in found.items() if names]
     twice = len(cells) - len(np.unique(cells))
     return (*said, *([f"names {twice} windows more than once"] if twice else []))
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

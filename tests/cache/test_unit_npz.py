@@ -221,6 +221,14 @@ def test_a_stored_array_can_be_mapped(tmp_path: Path, array: np.ndarray):
     assert not mapped.flags.writeable
 
 
+def test_an_array_that_went_away_cannot_be_mapped(tmp_path: Path):
+    """A file that has become shorter is refused where that is seen."""
+    with open_npz(saved(tmp_path / "a.npz", one(npy(WINDOWS), zipfile.ZIP_STORED))) as npz:
+        os.truncate(tmp_path / "a.npz", 100_000)
+        with pytest.raises(BadRecording, match="ends"):
+            npz.map(npz.members["a"])
+
+
 def test_a_deflated_array_cannot_be_mapped(recording: Path):
     """There is nothing to map."""
     with open_npz(recording) as npz, pytest.raises(UsageError):
@@ -408,6 +416,9 @@ def test_the_member_is_named(tmp_path: Path, kind: str):
         (WINDOWS[:1].astype("<f8") + 1e-12, None, "windows.*float64"),
         (np.full((1, 19, 15360), 1e300), None, "windows.*float64"),
         (WINDOWS[:1], np.full((1, 15360), 2**24 + 1), "labels.*int64"),
+        (WINDOWS[:1], np.full((1, 15360), 2**53 + 1), "labels.*int64"),
+        (WINDOWS[:1], np.full((1, 15360), -(2**63)), "labels.*int64"),
+        (WINDOWS[:1], np.full((1, 15360), 2**64 - 1, np.uint64), "labels.*uint64"),
     ],
 )
 def test_what_is_no_recording_is_refused(tmp_path: Path, windows: np.ndarray, labels: np.ndarray | None, said: str):
