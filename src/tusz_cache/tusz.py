@@ -1,20 +1,21 @@
 """The corpus: splits, file names and shapes of the Temple University Seizure corpus cache."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import PurePosixPath
 
 from tusz_cache.errors import PatientOverlap, UsageError
 
 SPLITS = ("train", "dev", "eval")  # the corpus' own names; never "val"
-SAMPLE_RATE = 256  # Hz
 CHANNELS = 19
-WINDOW, STRIDE = 15360, 2560  # samples: 60 s every 10 s
+WINDOW, STRIDE = 15360, 2560  # samples at 256 Hz: 60 s every 10 s
 
 _MISNAMED = {"val": "dev", "valid": "dev", "validation": "dev", "test": "eval"}  # names of other corpora
+_SHOWN = 5  # names in a message
 
-_NAME = re.compile(r"(?P<patient>[A-Za-z0-9]+)_(?P<session>s\d+)_(?P<token>t\d+)_windows\.npz")
+_NAME = re.compile(r"(?P<patient>[A-Za-z0-9]+)_(?P<session>s\d+)_(?P<token>t\d+)_windows\.npz", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,6 +36,11 @@ def parse_name(name: str) -> Recording | None:
     """Return the recording that a cache file's name tells, or None for any other name."""
     match = _NAME.fullmatch(name)
     return Recording(**match.groupdict()) if match else None
+
+
+def cache_file_of(edf: str) -> str:
+    """Return the name of the cache file made of an EDF file. edf: its path, as the dataset index has it."""
+    return f"{PurePosixPath(edf).stem}_windows.npz"
 
 
 def split_of(key: str) -> str:
@@ -78,8 +84,12 @@ def check_disjoint(names_by_split: Mapping[str, Iterable[str]]) -> None:
     patients = {split: {item.patient for item in recordings(names)} for split, names in names_by_split.items()}
     for one, other in combinations(patients, 2):
         if shared := sorted(patients[one] & patients[other]):
-            named = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
             raise PatientOverlap(
-                f"{len(shared)} patients are in both {one} and {other}: {named}",
+                f"{one} and {other} share patients: {listed(shared)}",
                 hint="take their files out of one of the two: a model must not be judged on patients it was trained on",
             )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first few names for a message, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-PREFIX = 12  # bytes that tell a header's length: magic, version, length
-LONGEST = 10_000  # bytes of a header, numpy's own limit
+LONGEST = 10_000  # bytes of a header, about numpy's own limit
 
 _MAGIC = b"\x93NUMPY"
 _LENGTHS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}  # version -> bytes of the length field
@@ -28,25 +27,19 @@ class Header:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]  # byte order as in the file
     fortran: bool  # the first axis varies fastest
-    length: int  # bytes before the array
+    length: int  # bytes before the array, magic and all
 
 
-def header_length(head: bytes) -> int:
-    """Return the bytes before the array. head: the file's first 12 bytes. Raises ValueError if it is no `.npy`."""
-    version = (head[6], head[7]) if len(head) == PREFIX else (0, 0)
-    if not head.startswith(_MAGIC) or version not in _LENGTHS:
+def parse_header(head: bytes) -> Header:
+    """Return a `.npy` file's header. head: its first `LONGEST` bytes. Raises ValueError, saying what is wrong."""
+    version = (head[6], head[7]) if head.startswith(_MAGIC) and len(head) >= 12 else (0, 0)
+    if version not in _LENGTHS:
         raise ValueError("it does not begin as a .npy file of version 1, 2 or 3")
     start = 8 + _LENGTHS[version]
-    length = int.from_bytes(head[8:start], "little")
-    if length > LONGEST:
-        raise ValueError(f"its header has {length} bytes, more than {LONGEST}")
-    return start + length
-
-
-def parse_header(data: bytes) -> Header:
-    """Return the header that `data` is, all `header_length` bytes of it. Raises ValueError, saying what is wrong."""
-    start = 8 + _LENGTHS[data[6], data[7]]
-    text = data[start:].decode("latin-1").strip()
+    end = start + int.from_bytes(head[8:start], "little")
+    if end > len(head):
+        raise ValueError(f"its header would have {end} bytes")
+    text = head[start:end].decode("latin-1").strip()
     try:
         fields = ast.literal_eval(text) if len(text) <= _TEXT else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
@@ -60,4 +53,4 @@ def parse_header(data: bytes) -> Header:
         raise ValueError("its header is not that of an array")
     if not all(type(axis) is int and axis >= 0 for axis in shape):
         raise ValueError(f"its shape {shape!r:.100} makes no sense")
-    return Header(shape, np.dtype(descr), fortran, len(data))
+    return Header(shape, np.dtype(descr), fortran, end)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tusz_cache.errors import BadRecording, UsageError
 from tusz_cache.packing import zipped
-from tusz_cache.packing.header import PREFIX, Header, header_length, parse_header
+from tusz_cache.packing.header import LONGEST, Header, parse_header
 from tusz_cache.packing.zipped import Entry, Source, bad
 from tusz_cache.tusz import CHANNELS, WINDOW
 
@@ -27,6 +27,7 @@ File = str | os.PathLike[str] | int | Callable[[], int]  # path, descriptor, or 
 Float32Array = npt.NDArray[np.float32]
 
 LARGEST = 4 << 30  # bytes of an array; the windows of ten hours have 4.2e9
+_EXACT = 1 << 24  # float32 holds every whole number up to here
 _SUFFIX = ".npy"
 _WRITE_IT_SO = "write windows (N, 19, 15360) and labels (N, 15360) as float32, with numpy.savez_compressed"
 
@@ -101,14 +102,19 @@ class Npz:
         """Return a stored array as the file's own pages, read-only, in the file's byte order and axis order.
 
         The CRC-32 is not checked, and a file that shrinks later kills the process: for local, sealed caches.
-        Raises: UsageError for a deflated member.
+        Raises: UsageError for a deflated member; BadRecording if the file has become shorter.
         """
         if not member.stored:
             raise UsageError(f"{member.name} is deflated and cannot be mapped", hint="read it instead")
         start = zipped.data_start(self.source, member.entry) + member.header
         skipped = start % mmap.ALLOCATIONGRANULARITY
-        file = self.source.file.fileno()
-        pages = mmap.mmap(file, skipped + member.size, access=mmap.ACCESS_READ, offset=start - skipped)
+        length, offset = skipped + member.size, start - skipped
+        try:
+            pages = mmap.mmap(self.source.file.fileno(), length, access=mmap.ACCESS_READ, offset=offset)
+        except ValueError as error:
+            raise bad(self.source, member.name, "the file ends before it") from error
+        except OSError as error:
+            raise zipped.unreadable(self.source.name, error) from error
         return np.ndarray(member.shape, member.dtype, pages, skipped, order="F" if member.fortran else "C")
 
     def close(self) -> None:
@@ -139,8 +145,8 @@ def open_npz(
     source = _open(file, name)
     try:
         entries = _arrays(source)
-        names = entries.keys() if wanted is None else entries.keys() & set(wanted)
-        members = {name: _member(source, name, entry, largest) for name, entry in entries.items() if name in names}
+        keys = entries.keys() if wanted is None else entries.keys() & set(wanted)
+        members = {key: _member(source, key, entry, largest) for key, entry in entries.items() if key in keys}
         return Npz(MappingProxyType(members), source)
     except BaseException:
         source.file.close()
@@ -207,15 +213,14 @@ def _arrays(source: Source) -> dict[str, Entry]:
 
 def _member(source: Source, name: str, entry: Entry, largest: int) -> Member:
     try:
-        length = header_length(zipped.head(source, entry, min(PREFIX, entry.size)))
-        header = parse_header(zipped.head(source, entry, length))
+        header = parse_header(zipped.head(source, entry, min(LONGEST, entry.size)))
         size = _bytes(header, largest)
     except ValueError as error:
-        raise bad(source, name, str(error), hint=_WRITE_IT_SO) from error
-    if length + size != entry.size:
-        what = f"{header.shape} of {header.dtype} has {size} bytes, but it holds {entry.size - length}"
+        raise bad(source, name, str(error), hint=f"{_WRITE_IT_SO}; or {zipped.COPY_AGAIN}") from error
+    if header.length + size != entry.size:
+        what = f"{header.shape} of {header.dtype} has {size} bytes, but it holds {entry.size - header.length}"
         raise bad(source, name, what)
-    return Member(name, header.shape, header.dtype, header.fortran, size, entry.stored, length, entry)
+    return Member(name, header.shape, header.dtype, header.fortran, size, entry.stored, header.length, entry)
 
 
 def _bytes(header: Header, largest: int) -> int:
@@ -223,6 +228,13 @@ def _bytes(header: Header, largest: int) -> int:
     if header.dtype.itemsize * math.prod(axis or 1 for axis in header.shape) > largest:
         raise ValueError(f"its shape {header.shape} has more than {largest} bytes")
     return header.dtype.itemsize * math.prod(header.shape)
+
+
+def _are_equal(values: Float32Array, array: npt.NDArray[Any]) -> bool:
+    """Whether float32 values are those of the array they were made of."""
+    if array.dtype.kind in "iu":  # comparing them as float64 may round them alike
+        return int(array.min(initial=0)) >= -_EXACT and int(array.max(initial=0)) <= _EXACT
+    return values is array or np.array_equal(values, array, equal_nan=True)
 
 
 def float_rows(npz: Npz, member: Member) -> Iterator[Float32Array]:
@@ -236,7 +248,7 @@ def float_values(npz: Npz, member: Member, *, finite: bool = False) -> Float32Ar
     array = npz.read(member)
     with np.errstate(over="ignore"):  # what does not fit is refused below
         values = array.astype(np.float32, copy=False)
-    if values is not array and not np.array_equal(values, array, equal_nan=True):
+    if not _are_equal(values, array):
         raise bad(npz.source, member.name, f"float32 cannot hold its {member.dtype} values", hint=_WRITE_IT_SO)
     if finite:
         for number, window in enumerate(values):

@@ -1,8 +1,7 @@
 """ZIP as NPZ files use it: the directory, and members in pieces, by position and within bounds.
 
-The directory is read by the standard library through a window that refuses large reads. Members are inflated here, with
-ISA-L, since `zipfile` knows only zlib, which takes twice the time. Every byte that is yielded was
-counted against the directory's size, and the last piece comes only after CRC-32 and length were found right.
+The directory is read by the standard library, through a window that refuses large reads. Members are inflated here,
+with ISA-L, since `zipfile` knows only zlib, which takes twice the time.
 """
 
 import io
@@ -169,7 +168,8 @@ def data_start(source: Source, entry: Entry) -> int:
 def pieces(source: Source, entry: Entry, *, at_once: int = PIECE) -> Iterator[bytes]:
     """Yield a member's bytes, inflated, about `at_once` at a time.
 
-    Raises: BadRecording, after some pieces, if they are not `entry.size` bytes with the CRC-32 of the directory.
+    Never more than the directory says. Raises: BadRecording, at the last after all pieces, where length or CRC-32 is
+    another than the directory's.
     """
     start = data_start(source, entry)
     packed = (
