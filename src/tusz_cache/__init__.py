@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tusz_cache.guarding.values import Allow, DeclaredMount, Verdict
     from tusz_cache.manifest import Manifest
     from tusz_cache.packing.npz import read_windows
+    from tusz_cache.packing.report import PackReport
+    from tusz_cache.packing.store import open_store
+    from tusz_cache.packing.windows import WindowStore
+    from tusz_cache.packing.writer import pack_cache
     from tusz_cache.plan import Filters, MaxDelete, Plan, diff
     from tusz_cache.planning import plan_copy
     from tusz_cache.report import SyncReport
@@ -38,13 +42,17 @@ _HOMES = {
     "Filters": "plan",
     "Manifest": "manifest",
     "MaxDelete": "plan",
+    "PackReport": "packing.report",
     "Plan": "plan",
     "SyncReport": "report",
     "SyncSettings": "settings",
     "Verdict": "guarding.values",
     "VerifyReport": "verify_report",
+    "WindowStore": "packing.windows",
     "__version__": "version",
     "diff": "plan",
+    "open_store": "packing.store",
+    "pack_cache": "packing.writer",
     "plan_copy": "planning",
     "populate_cache": "workflow",
     "read_windows": "packing.npz",
@@ -64,13 +72,17 @@ __all__ = [
     "Filters",
     "Manifest",
     "MaxDelete",
+    "PackReport",
     "Plan",
     "SyncReport",
     "SyncSettings",
     "Verdict",
     "VerifyReport",
+    "WindowStore",
     "__version__",
     "diff",
+    "open_store",
+    "pack_cache",
     "plan_copy",
     "populate_cache",
     "read_windows",

@@ -9,6 +9,7 @@ VERBS = {
     "verify": "check a cache against its seal and its source, adopt it, repair it",
     "guard": "say whether training may read from a directory, and why",
     "doctor": "where a cache is, whether it is whole, how fast it is, what to do next",
+    "pack": "write a cache's windows as a packed store, which feeds a GPU",
     "demo": "see it all work on an embedded S3 server",
 }
 

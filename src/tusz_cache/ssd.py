@@ -151,12 +151,6 @@ def write_at(descriptor: int, data: memoryview, offset: int, path: Path) -> None
             offset += written
 
 
-def cut(descriptor: int, size: int, path: Path) -> None:
-    """Make an open file `size` bytes long. path: for the message. Raises TargetError."""
-    with translated(path):
-        os.ftruncate(descriptor, size)
-
-
 def write_new(path: Path, data: memoryview) -> None:
     """Make the file `path` of exactly `data`; nothing is left of it on failure. Raises NoSpace, TargetError."""
     with translated(path):

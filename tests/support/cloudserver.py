@@ -163,7 +163,7 @@ def _handler(store: CloudServer) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
 
-        do_HEAD = do_POST = do_GET  # noqa: N815
+        do_HEAD = do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
             pass

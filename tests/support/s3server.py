@@ -357,7 +357,7 @@ class Handler(BaseHTTPRequestHandler):
             reply = Reply.text(400, "text/plain", repr(error))
         self.send(reply, {}, [0, 0])
 
-    do_POST = do_PUT  # noqa: N815
+    do_POST = do_PUT
 
     def do_GET(self) -> None:
         if self.path == "/_stats":
@@ -390,7 +390,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.ranges.setdefault(f"{bucket}/{key}", []).append(span)
         self.send(reply, fault, span)
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET
 
     def authorize(self, bucket: str, key: str, folder: bool) -> None:
         """Whether the request may see the bucket or the object. Signatures are not checked."""

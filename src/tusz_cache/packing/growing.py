@@ -53,7 +53,8 @@ class GrowingArray:
         """Write the header, read everything back, and close. Returns the file's CRC64NVME. Raises Damaged, NoSpace."""
         top = header((self.rows, *self._row_shape), self._dtype)
         ssd.write_at(self._descriptor, memoryview(top), 0, self.path)
-        ssd.cut(self._descriptor, self.size, self.path)
+        self.close()
+        self._descriptor = ssd.open_partial(self.path, self.size, preallocate=False)  # cuts what a killed run left
         offset = HEADER
         for crc, length in self._pieces:
             if self._read_back(offset, length) != crc:
