@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tusz_cache.entry import META
+from tusz_cache.guarding.mountinfo import absolute, within
 from tusz_cache.guarding.values import DeclaredMount, Evidence, Ruling, Says, Verdict
 from tusz_cache.manifest import Manifest
 from tusz_cache.seal import Seal
@@ -74,6 +75,6 @@ def judge_counts(verdict: Verdict, manifest: Manifest, expect: Mapping[str, int]
 
 def declared_volume(mounts: tuple[DeclaredMount, ...], *paths: str) -> str:
     """Return the object id of the volume whose declared path is the longest above one of `paths`, "" if none is."""
-    above = [mount for mount in mounts if any(f"{path}/".startswith(mount.path.rstrip("/") + "/") for path in paths)]
-    nearest = max(above, key=lambda mount: len(mount.path.rstrip("/")), default=None)
+    above = [mount for mount in mounts if any(within(path, absolute(mount.path)) for path in paths)]
+    nearest = max(above, key=lambda mount: len(absolute(mount.path)), default=None)
     return nearest.object_id if nearest and nearest.kind == "volume" else ""
