@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from shlex import quote
 
 from tusz_cache.entry import META
 from tusz_cache.guarding.mountinfo import absolute, within
@@ -24,8 +25,8 @@ def no_seal(verdict: Verdict) -> Verdict:
         with_evidence(verdict, "refuse", "there is none"),
         ruling=Ruling.REFUSE_NO_SEAL,
         reason=reason,
-        hint=f"python -m tusz_cache.sync SOURCE {verdict.path} completes and seals it; a cache that was copied "
-        f"otherwise is adopted by python -m tusz_cache.verify {verdict.path} --level full --against SOURCE",
+        hint=f"python -m tusz_cache.sync SOURCE {quote(verdict.path)} completes and seals it; a cache that was copied "
+        f"otherwise is adopted by python -m tusz_cache.verify {quote(verdict.path)} --level full --against SOURCE",
     )
 
 
@@ -35,7 +36,7 @@ def mismatch(verdict: Verdict, detail: str) -> Verdict:
         with_evidence(verdict, "refuse", detail),
         ruling=Ruling.REFUSE_SEAL_MISMATCH,
         reason=f"{verdict.path} is not the cache that was sealed and is expected: {detail}",
-        hint=f"python -m tusz_cache.sync SOURCE {verdict.path} repairs it and seals it anew",
+        hint=f"python -m tusz_cache.sync SOURCE {quote(verdict.path)} repairs it and seals it anew",
     )
 
 
