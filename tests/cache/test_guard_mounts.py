@@ -6,38 +6,27 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import mounting, rclone
+from tests.support.guarded import FILE, accepted, filled, make_source, refused
 from tests.support.mounting import Bucket, bind, guard, image, mount, needs, overlay, private_mounts, serving
-from tests.support.running import META, Ran, run
+from tests.support.running import META
 
-FILE = "train/aaaaaaac_s001_t000_windows.npz"
 DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs"}
 
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with what a cache is made of."""
-    root = tmp_path_factory.mktemp("source")
-    for key in (FILE, "train/aaaaaaac_s002_t000_windows.npz", "dev/aaaaaaad_s001_t000_windows.npz"):
-        (root / key).parent.mkdir(exist_ok=True)
-        (root / key).write_bytes(key.encode() * 200)
-    return root
+    return make_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="session")
 def sealed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache that a sync has made and sealed."""
     return filled(tmp_path_factory.mktemp("sealed") / "cache", source)
-
-
-def filled(target: Path, source: Path) -> Path:
-    done = run("sync", source, target, "--quiet")
-    assert 0 == done.code, done.err
-    return target
 
 
 @pytest.fixture
@@ -64,26 +53,6 @@ def bucket(here: Path, store: Path) -> Iterator[Bucket]:
     """Return a fake mountpoint-s3 over the store."""
     with mounting.bucket(store, here / "bucket") as mounted:
         yield mounted
-
-
-def refused(done: Ran, *verdicts: str) -> dict[str, Any]:
-    """Check that the guard refused with one of these verdicts, and in a way that helps. Returns its JSON."""
-    assert 5 == done.code, done.out + done.err
-    said = done.json
-    assert said["verdict"] in verdicts, done.out
-    assert said["admitted"] is False
-    assert said["reason"]
-    assert said["hint"]
-    assert "Traceback" not in done.err
-    return said
-
-
-def accepted(done: Ran, verdict: str) -> dict[str, Any]:
-    """Check that the guard accepted with this verdict. Returns its JSON."""
-    assert 0 == done.code, done.out + done.err
-    said = done.json
-    assert (verdict, True) == (said["verdict"], said["admitted"])
-    return said
 
 
 STORE, NETWORK, UNKNOWN = "REFUSE_OBJECT_STORE", "REFUSE_NETWORK", "REFUSE_UNKNOWN"
@@ -149,6 +118,13 @@ def test_no_option_opens_a_bucket(bucket: Bucket, options: tuple[str, ...]) -> N
     """With any option a bucket is refused before one of its files is opened, and never written to."""
     refused(guard(bucket.path, *options), STORE)
     assert set() == bucket.opened
+
+
+def test_a_bucket_that_lets_nobody_in_is_refused(here: Path, store: Path) -> None:
+    """A mount of another user's, which denies even root, is refused for what it is."""
+    with mounting.bucket(store, here / "mnt", "--private") as mounted:
+        refused(guard(mounted.path), STORE)
+        assert set() == mounted.opened
 
 
 def test_a_folder_of_a_bucket_is_a_bucket(bucket: Bucket) -> None:
@@ -370,11 +346,6 @@ def test_a_second_mount_on_the_same_place_hides_the_first(cache: Path, bucket: B
 
 
 # servers that do not answer
-
-
-def stopped(bucket: Bucket) -> Path:
-    bucket.stop()
-    return bucket.path
 
 
 def test_a_server_that_hangs_is_refused_and_holds_nobody(cache: Path, bucket: Bucket) -> None:

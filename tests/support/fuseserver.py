@@ -195,11 +195,13 @@ def main() -> None:
     parser.add_argument("--fstype", default="fuse", help="fuse, fuse.NAME or fuseblk")
     parser.add_argument("--source", default="mountpoint-s3")
     parser.add_argument("--like", choices=LIKE, default="mountpoint-s3", help="whose answer to statfs to give")
+    parser.add_argument("--private", action="store_true", help="answer another user only, so that root is denied")
     parser.add_argument("--log", type=Path, required=True, help="gets a line for every question")
     options = parser.parse_args()
     device = os.open("/dev/fuse", os.O_RDWR)
     log = os.open(options.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    data = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},default_permissions,allow_other"
+    access = "user_id=65534,group_id=65534" if options.private else "user_id=0,group_id=0,allow_other"
+    data = f"fd={device},rootmode=40000,default_permissions,{access}"
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = [os.fsencode(each) for each in (options.source, options.mountpoint, options.fstype)]
     if libc.mount(*arguments, ctypes.c_ulong(MS_NOSUID | MS_NODEV), data.encode()):

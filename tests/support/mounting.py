@@ -178,7 +178,12 @@ class Bucket:
 
 @contextmanager
 def bucket(
-    directory: Path, path: Path, *, fstype: str = "fuse", source: str = "mountpoint-s3", like: str = "mountpoint-s3"
+    directory: Path,
+    path: Path,
+    *options: str,
+    fstype: str = "fuse",
+    source: str = "mountpoint-s3",
+    like: str = "mountpoint-s3",
 ) -> Iterator[Bucket]:
     """Mount `directory` at `path` by a server of our own that passes for a bucket's client."""
     needs(fuse=True)
@@ -186,7 +191,7 @@ def bucket(
     log = path.with_name(f"{path.name}.log")
     log.touch()
     command = [sys.executable, "-I", "-S", fuseserver.__file__, str(directory), str(path)]
-    command += ["--fstype", fstype, f"--source={source}", "--like", like, "--log", str(log)]
+    command += ["--fstype", fstype, f"--source={source}", "--like", like, "--log", str(log), *options]
     with serving(command, path) as pid:
         found = Bucket(path, pid, log)
         _wait(lambda: "INIT" in found.asked(), "the kernel asked nothing")
