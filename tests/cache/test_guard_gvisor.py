@@ -149,7 +149,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_in_gvisor_only_a_declared_volume_is_accepted(answers: Answers, name: str) -> None:
-    """A volume that is declared, lies where it must, and does not look like a bucket is accepted. All else is refused."""
+    """A volume that is declared, lies where it must and does not look like a bucket is accepted. All else is not."""
     done, verdict = Ran(*answers.by_case[name]), CASES[name].verdict
     if verdict.startswith("ACCEPT"):
         accepted(done, verdict)

@@ -13,6 +13,8 @@ from tests.support import mounting, rclone
 from tests.support.guarded import FILE, accepted, filled, make_source, refused
 from tests.support.mounting import Bucket, bind, guard, image, mount, needs, overlay, private_mounts, serving
 from tests.support.running import META
+from tusz_cache import CacheGuard
+from tusz_cache.errors import CacheError, CacheRefused
 
 DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs"}
 
@@ -378,6 +380,90 @@ def test_a_server_that_died_is_refused(bucket: Bucket) -> None:
     bucket.kill()
 
     refused(guard(bucket.path), STORE, "REFUSE_UNRESPONSIVE")
+
+
+# after admission
+
+
+def test_what_is_mounted_over_an_admitted_cache_is_noticed_and_never_read(
+    cache: Path, store: Path, bucket: Bucket
+) -> None:
+    """The path of an admitted cache leads to a bucket now: its files are still read, and a recheck refuses the bucket."""
+    wanted = (cache / FILE).read_bytes()
+    (store / FILE).write_bytes(bytes(len(wanted)))
+    with CacheGuard().admit(cache) as admitted:
+        assert admitted.recheck().admitted
+        bind(bucket.path, cache)
+        bucket.forget()
+
+        assert wanted == admitted.read_bytes(FILE)
+        with pytest.raises(CacheRefused) as refusal:
+            admitted.recheck()
+        assert (STORE, 5) == (refusal.value.verdict.ruling, refusal.value.exit_code)
+        assert wanted == admitted.read_bytes(FILE)
+        assert set() == bucket.opened
+
+        subprocess.run(["umount", "-l", cache], check=True)
+        assert admitted.recheck().admitted
+
+
+def test_another_cache_mounted_over_an_admitted_one_is_a_mismatch(here: Path, cache: Path, sealed: Path) -> None:
+    """A recheck goes on with the same files on another mount, and refuses other files."""
+    with CacheGuard().admit(cache) as admitted:
+        same = mount("tmpfs", "tmpfs", here / "same", "size=1m") / "cache"
+        bind(Path(shutil.copytree(sealed, same)), cache)
+        assert "ACCEPT_MEMORY" == admitted.recheck().ruling
+
+        (here / "other").mkdir()
+        (here / "other" / "x.npz").touch()
+        bind(filled(here / "another", here / "other"), cache)
+        with pytest.raises(CacheRefused) as refusal:
+            admitted.recheck()
+        assert "REFUSE_SEAL_MISMATCH" == refusal.value.verdict.ruling
+
+
+def test_a_folder_mounted_into_an_admitted_cache_is_never_read(cache: Path, bucket: Bucket) -> None:
+    """Files of an admitted cache over which a bucket was mounted are not found, rather than read from there."""
+    with CacheGuard().admit(cache) as admitted:
+        by_folder_mount(cache, bucket)
+        bucket.forget()
+
+        with pytest.raises(CacheError):
+            admitted.read_bytes(FILE)
+        assert set() == bucket.opened
+
+
+ADMIT_AND_WAIT = """
+import sys
+from tusz_cache import CacheGuard
+from tusz_cache.errors import CacheRefused
+from tusz_cache.guarding.values import Allow
+
+admitted = CacheGuard(allow=[Allow(sys.argv[1], "fuse", "lab", "a test")]).admit(sys.argv[1])
+print(admitted.recheck().ruling, flush=True)
+sys.stdin.readline()
+try:
+    print(admitted.recheck().ruling)
+except CacheRefused as error:
+    print(error.verdict.ruling)
+"""
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_a_server_that_fails_after_admission_is_noticed(here: Path, store: Path, way: str) -> None:
+    """A mount that an override let through stops answering, or dies: a recheck refuses it, and the process can end."""
+    with mounting.bucket(store, here / "mnt", source="lab", like="disk") as mounted:
+        command = [sys.executable, "-c", ADMIT_AND_WAIT, str(mounted.path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            try:
+                assert "ACCEPT_OVERRIDE\n" == process.stdout.readline()
+                getattr(mounted, way)()
+                said, _ = process.communicate("\n", timeout=mounting.PATIENCE)
+            finally:
+                process.kill()
+
+        assert (0, "REFUSE_UNRESPONSIVE\n") == (process.returncode, said)
 
 
 # what is accepted
