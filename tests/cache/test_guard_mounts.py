@@ -1,9 +1,11 @@
 """What the guard says of real mounts. Each cache here is whole and sealed: only where it lies speaks against it."""
 
 import os
+import pickle
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -270,16 +272,36 @@ def test_an_overlay_over_a_bucket_is_refused(here: Path, bucket: Bucket, layered
     assert set() == bucket.opened
 
 
-def test_a_disk_image_in_a_bucket_is_refused(here: Path, cache: Path) -> None:
-    """A file system on a loop device reads from where its image lies."""
+@pytest.fixture
+def image_in_a_bucket(here: Path, cache: Path) -> Iterator[tuple[Path, Bucket]]:
+    """Return where an ext4 is mounted whose image lies in a bucket, and the bucket."""
     (here / "images").mkdir()
-    image("ext4", here / "images" / "disk.img", holding=here / "cache")
+    image("ext4", here / "images" / "disk.img", holding=cache)
     with mounting.bucket(here / "images", here / "bucket") as mounted:
         found = mount("ext4", mounted.path / "disk.img", here / "disk", "ro,noload,loop")
         assert (found / FILE).stat().st_size
-        refused(guard(found), STORE)
-        assert not mounted.asked() & mounting.fuseserver.WRITING
+        mounted.forget()
+        yield found, mounted
         subprocess.run(["umount", found], check=True)
+
+
+def test_a_disk_image_in_a_bucket_is_refused(image_in_a_bucket: tuple[Path, Bucket]) -> None:
+    """A file system on a loop device reads from where its image lies."""
+    found, bucket = image_in_a_bucket
+
+    refused(guard(found), STORE)
+    assert not bucket.asked() & mounting.fuseserver.WRITING
+
+
+def test_a_disk_image_whose_bucket_is_out_of_sight_is_refused(
+    here: Path, image_in_a_bucket: tuple[Path, Bucket]
+) -> None:
+    """When nothing, or another file, lies where an image was, nothing is known of the image."""
+    found, bucket = image_in_a_bucket
+    subprocess.run(["umount", "-l", bucket.path], check=True)
+    refused(guard(found), STORE, UNKNOWN)
+    shutil.copy(here / "images" / "disk.img", bucket.path)
+    refused(guard(found), STORE, UNKNOWN)
 
 
 # a cache of which a part lies elsewhere
@@ -388,7 +410,7 @@ def test_a_server_that_died_is_refused(bucket: Bucket) -> None:
 def test_what_is_mounted_over_an_admitted_cache_is_noticed_and_never_read(
     cache: Path, store: Path, bucket: Bucket
 ) -> None:
-    """The path of an admitted cache leads to a bucket now: its files are still read, and a recheck refuses the bucket."""
+    """When its path leads to a bucket, an admitted cache's files are read as before, and a recheck refuses the bucket."""
     wanted = (cache / FILE).read_bytes()
     (store / FILE).write_bytes(bytes(len(wanted)))
     with CacheGuard().admit(cache) as admitted:
@@ -430,6 +452,20 @@ def test_a_folder_mounted_into_an_admitted_cache_is_never_read(cache: Path, buck
 
         with pytest.raises(CacheError):
             admitted.read_bytes(FILE)
+        assert set() == bucket.opened
+
+
+def test_an_admitted_cache_that_arrives_where_its_path_is_a_bucket_is_refused(cache: Path, bucket: Bucket) -> None:
+    """A worker that sees other mounts than the process that admitted the cache does not read from them."""
+    with CacheGuard().admit(cache) as admitted:
+        sent = pickle.dumps(admitted)
+        with pickle.loads(sent) as received:
+            assert (cache / FILE).read_bytes() == received.read_bytes(FILE)
+        bind(bucket.path, cache)
+        bucket.forget()
+
+        with pytest.raises(CacheRefused):
+            pickle.loads(sent)
         assert set() == bucket.opened
 
 
