@@ -410,7 +410,7 @@ def test_a_server_that_died_is_refused(bucket: Bucket) -> None:
 def test_what_is_mounted_over_an_admitted_cache_is_noticed_and_never_read(
     cache: Path, store: Path, bucket: Bucket
 ) -> None:
-    """When its path leads to a bucket, an admitted cache's files are read as before, and a recheck refuses the bucket."""
+    """When its path leads to a bucket, an admitted cache's files are read as before; a recheck refuses the bucket."""
     wanted = (cache / FILE).read_bytes()
     (store / FILE).write_bytes(bytes(len(wanted)))
     with CacheGuard().admit(cache) as admitted:
