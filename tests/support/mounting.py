@@ -88,7 +88,8 @@ def bind(source: Path, target: Path) -> Path:
 def overlay(target: Path, lower: object, *, cwd: Path | None = None) -> Path:
     """Mount a writable overlay over `lower`, whose upper layer lies on the file system of `target`."""
     upper, work = (target.with_name(f"{target.name}-{name}") for name in ("upper", "work"))
-    upper.mkdir(), work.mkdir()
+    upper.mkdir()
+    work.mkdir()
     return mount("overlay", "overlay", target, f"lowerdir={lower},upperdir={upper},workdir={work}", cwd=cwd)
 
 

@@ -25,11 +25,11 @@ def sandboxed(
     packages = [path for path in sys.path if os.path.isdir(path)]
     shown = {os.path.realpath(path) for path in [*packages, sys.base_prefix, "/usr"]}
     topmost = {path: Path(path) for path in sorted(shown) if not any(path.startswith(f"{one}/") for one in shown)}
-    topmost |= binds
+    topmost.update(binds)
     for path in [*topmost, "/tmp", "/proc"]:
         (rootfs / path[1:]).mkdir(parents=True, exist_ok=True)
     usual = {path: os.readlink(path) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)}
-    for path, leads in (usual | links).items():
+    for path, leads in (usual | dict(links)).items():
         (rootfs / path[1:]).symlink_to(leads)
     kinds = [{"destination": f"/{kind}", "type": kind, "source": kind} for kind in ("proc",)]
     kinds += [{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]
