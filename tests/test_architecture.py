@@ -26,6 +26,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     # values and pure decisions
     "errors",
     "units",
+    "layout",
     "entry",
     "tusz",
     "checksum",
@@ -58,6 +59,19 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     # may training read from there
     (
         "guarding.values",
+        "guarding.kinds",
+        "guarding.redact",
+        "guarding.mountinfo",
+        "guarding.arguments",
+        "guarding.capacity",
+        "guarding.findings",
+        "guarding.answers",
+        "guarding.block",
+        "guarding.declarations",
+        "guarding.ground",
+        "guarding.overrides",
+        "guarding.classify",
+        "guarding.stages",
         "guarding",
     ),
     # from one to the other

@@ -20,8 +20,8 @@ from typing import Any
 
 from tusz_cache import cli
 from tusz_cache.errors import Incomplete, TargetError, UsageError
+from tusz_cache.layout import as_table
 from tusz_cache.progress import Progress
-from tusz_cache.report import as_table
 from tusz_cache.stores.base import Access
 from tusz_cache.stores.opening import target_path, upload
 from tusz_cache.synth import SIZES, SynthReport, write_cache

@@ -1,6 +1,5 @@
 """Reports: what a run did, as a value that prints as text, JSON or HTML."""
 
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from typing import Any
 
 from tusz_cache.entry import LEVELS
 from tusz_cache.errors import CacheError, exit_status
+from tusz_cache.layout import as_html, as_table
 from tusz_cache.manifest import SplitCount
 from tusz_cache.units import format_bytes, format_seconds
 
@@ -217,23 +217,3 @@ class VerifyReport:
 
     def _repr_html_(self) -> str:
         return as_html("whole" if self.ok else "not whole", self.rows())
-
-
-def as_table(rows: list[tuple[str, str]]) -> str:
-    """Lay out (label, value) rows as text."""
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {_printable(value)}" for label, value in rows)
-
-
-def as_html(title: str, rows: list[tuple[str, str]]) -> str:
-    """Lay out (label, value) rows for a notebook."""
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(a)}</th><td>{html.escape(_printable(b))}</td></tr>"
-        for a, b in rows
-    )
-    return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"
-
-
-def _printable(text: str) -> str:
-    """File names may be no valid Unicode; what is shown is."""
-    return text.encode("utf-8", "backslashreplace").decode()

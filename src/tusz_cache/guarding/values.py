@@ -1,9 +1,13 @@
 """What was seen of a directory, and what follows from it. Values only."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from tusz_cache.errors import Refused
+from tusz_cache.layout import as_html, as_table, printable
 
 
 class Ruling(StrEnum):
@@ -53,11 +57,55 @@ class Verdict:
     reason: str  # one line that a tired person understands
     hint: str  # what to do next
     evidence: tuple[Evidence, ...] = ()
+    overruled: Ruling | None = None  # what an override turned into an accept
 
     @property
     def admitted(self) -> bool:
         """Whether training may read."""
         return self.ruling.admitted
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of a safety rule that refuses."""
+        return 0 if self.admitted else Refused.exit_code
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that `guard --json` prints."""
+        return {
+            "path": self.path,
+            "real_path": self.real_path,
+            "admitted": self.admitted,
+            "verdict": self.ruling.value,
+            "reason": self.reason,
+            "hint": self.hint,
+            "evidence": [
+                {"layer": seen.layer, "source": seen.source, "says": seen.says, "detail": seen.detail}
+                for seen in self.evidence
+            ],
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as one line."""
+        return json.dumps(self.as_dict())
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return (label, value) for a person: the evidence, then what to do."""
+        rows = [("verdict", self.ruling.value)]
+        rows += [("leads to", self.real_path)] if self.real_path not in {"", self.path} else []
+        rows += [(seen.layer, f"{seen.says}: {seen.detail} [{seen.source}]") for seen in self.evidence]
+        return [*rows, ("next", self.hint)]
+
+    @property
+    def headline(self) -> str:
+        """One line that says it all."""
+        return printable(f"{'ADMITTED' if self.admitted else 'REFUSED'}: {self.reason}")
+
+    def as_text(self) -> str:
+        """Return the headline, then `rows` as a table."""
+        return f"{self.headline}\n{as_table(self.rows())}"
+
+    def _repr_html_(self) -> str:
+        return as_html(self.headline, self.rows())
 
 
 MountKind = Literal["volume", "bucket", "nfs", "ephemeral"]
@@ -115,6 +163,7 @@ class BlockDevice:
     number: str  # "major:minor"
     sysfs: str  # real path of /sys/dev/block/<number>, e.g. "/sys/devices/pci0000:00/.../block/vda/vda1"
     slaves: tuple[str, ...] = ()  # numbers of the devices below (dm, md, bcache)
+    siblings: tuple[str, ...] = ()  # numbers of the other devices of the same file system (btrfs)
     backing_file: str | None = None  # of a loop device; "" where it cannot be read
     attributes: Mapping[str, str] = field(default_factory=dict)  # model, transport, ... as far as they are there
 
