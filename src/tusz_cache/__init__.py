@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusz_cache.durability import Durability
     from tusz_cache.entry import Entry
-    from tusz_cache.errors import CacheError
+    from tusz_cache.errors import CacheError, CacheRefused
+    from tusz_cache.guarding.admitted import AdmittedCache
+    from tusz_cache.guarding.guard import CacheGuard
+    from tusz_cache.guarding.values import Allow, DeclaredMount, Verdict
     from tusz_cache.manifest import Manifest
     from tusz_cache.plan import Filters, MaxDelete, Plan, diff
     from tusz_cache.planning import plan_copy
@@ -22,7 +25,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Access": "stores.base",
+    "AdmittedCache": "guarding.admitted",
+    "Allow": "guarding.values",
     "CacheError": "errors",
+    "CacheGuard": "guarding.guard",
+    "CacheRefused": "errors",
+    "DeclaredMount": "guarding.values",
     "Durability": "durability",
     "Entry": "entry",
     "Filters": "plan",
@@ -31,6 +39,7 @@ _HOMES = {
     "Plan": "plan",
     "SyncReport": "report",
     "SyncSettings": "settings",
+    "Verdict": "guarding.values",
     "VerifyReport": "report",
     "__version__": "version",
     "diff": "plan",
@@ -41,7 +50,12 @@ _HOMES = {
 
 __all__ = [
     "Access",
+    "AdmittedCache",
+    "Allow",
     "CacheError",
+    "CacheGuard",
+    "CacheRefused",
+    "DeclaredMount",
     "Durability",
     "Entry",
     "Filters",
@@ -50,6 +64,7 @@ __all__ = [
     "Plan",
     "SyncReport",
     "SyncSettings",
+    "Verdict",
     "VerifyReport",
     "__version__",
     "diff",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 VERBS = {
     "sync": "bring a cache to SSD, verified and sealed",
     "verify": "check a cache against its seal",
+    "guard": "say whether training may read from a directory, and why",
     "demo": "see it all work on an embedded S3 server",
 }
 

@@ -20,6 +20,8 @@ CacheError
 ├── SourceChanged       4  an object is no longer what the plan saw
 ├── Refused             5  a safety rule
 │   ├── UnsafeKey, EmptyListing, DeleteLimit, LockHeld, ForeignTarget
+│   ├── CacheRefused         the guard lets nothing read from there; `verdict` says why
+│   └── Unresponsive         a file system does not answer in time
 ├── NoSpace             6  the target is full
 ├── Damaged             7  verification found missing or damaged files
 └── Interrupted   130/143  stopped by a signal, state kept
@@ -157,6 +159,25 @@ class ForeignTarget(Refused):
     """The target holds files that this tool never wrote."""
 
 
+class CacheRefused(Refused):
+    """The guard lets nothing read from there. `verdict` says why."""
+
+    def __init__(self, message: str, *, hint: str, verdict: Any = None) -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict  # a guarding.values.Verdict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive_refused, (str(self), self.hint, self.verdict)
+
+
+def _revive_refused(message: str, hint: str, verdict: Any) -> CacheRefused:
+    return CacheRefused(message, hint=hint, verdict=verdict)
+
+
+class Unresponsive(Refused):
+    """A file system does not answer in time."""
+
+
 class NoSpace(CacheError):
     """The target is full, or will be."""
 
@@ -195,7 +216,7 @@ EXIT_CODES: dict[int, str] = {
     2: "usage, configuration, or a source or target that cannot be opened",
     3: "incomplete: the listing or some objects failed after retries; what is whole is kept, run again",
     4: "the source changed during the run; run again",
-    5: "refused by a safety rule (delete limit, empty listing, unsafe key, lock held, foreign target)",
+    5: "refused by a safety rule (guard, delete limit, empty listing, unsafe key, lock held, foreign target)",
     6: "no space on the target",
     7: "verification found missing or damaged files, or no seal",
     130: "interrupted by Ctrl-C, state kept, run again to go on",
