@@ -48,6 +48,7 @@ def table(number: int, name: str, path: str) -> bytes:
 CASES = {
     "a declared volume": Case("/data", volume("/data", "vo-abc123"), "ACCEPT_DECLARED"),
     "a folder of a declared volume": Case("/data/cache", volume("/data", "vo-abc123"), "ACCEPT_DECLARED"),
+    "another link to a declared volume": Case("/again", volume("/data", "vo-abc123"), "ACCEPT_DECLARED"),
     "a volume without a seal": Case("/bare", volume("/bare", "vo-bare1"), "REFUSE_NO_SEAL"),
     "a volume whose seal is ignored": Case("/bare", volume("/bare", "vo-bare1"), "ACCEPT_DECLARED", "ignore"),
     "a declared volume in the platform's table": Case(
@@ -70,14 +71,15 @@ CASES = {
     "a volume that the platform calls a bucket": Case(
         "/data", volume("/data", "vo-abc123"), STORE, table=table(51, "tusz", "/data")
     ),
-    "a volume with a bucket below it": Case("/mixed", volume("/mixed", "vo-mixed1"), MIXED),
-    "a volume with a bucket below it, its seal ignored": Case("/mixed", volume("/mixed", "vo-mixed1"), MIXED, "ignore"),
+    "a volume with a bucket below it": Case("/mixed", volume("/mixed", "vo-mixed1"), STORE),
+    "a volume with a bucket below it, its seal ignored": Case("/mixed", volume("/mixed", "vo-mixed1"), STORE, "ignore"),
     "a volume with one file from a bucket": Case("/linked", volume("/linked", "vo-linked1"), MIXED),
     "a url": Case("s3://bucket/tusz", volume("/data", "vo-abc123"), STORE),
 }
 LINKS = {
     "/data": "vo-abc123",
-    "/data2": "vo-abc123",
+    "/data2": "vo-other9",
+    "/again": "vo-abc123",
     "/other": "vo-other9",
     "/bare": "vo-bare1",
     "/bucket": "vo-bucket1",
@@ -106,7 +108,7 @@ class Answers:
     """What the guard said to each case, and what it asked of the bucket."""
 
     by_case: dict[str, Any]
-    opened: set[str]
+    touched: set[str]  # operations on files of buckets
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,6 @@ def test_in_gvisor_only_a_declared_volume_is_accepted(answers: Answers, name: st
         refused(done, verdict)
 
 
-def test_in_gvisor_no_file_of_a_bucket_is_opened(answers: Answers) -> None:
-    """Nothing was read from the buckets, nor written to them."""
-    assert set() == answers.opened
+def test_in_gvisor_no_file_of_a_bucket_is_read(answers: Answers) -> None:
+    """Nothing was read from the buckets, nor written to them. Opened they are: gVisor opens what it looks up."""
+    assert answers.touched <= {"OPEN"}
