@@ -3,16 +3,15 @@
 import errno
 import io
 import random
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tusz_cache.entry import META, Entry
 from tusz_cache.errors import Damaged
-from tusz_cache.guarding.classify import judge_files
 from tusz_cache.guarding.identity import mismatch, no_seal, with_evidence
 from tusz_cache.guarding.reaching import Reach
+from tusz_cache.guarding.stages import judge_files
 from tusz_cache.guarding.values import Evidence, Ruling, Says, Verdict
 from tusz_cache.manifest import Manifest
 from tusz_cache.manifest_file import from_lines
@@ -81,9 +80,9 @@ def probe(reach: Reach, verdict: Verdict, manifest: Manifest) -> Verdict:
     rows = [row for row, size in enumerate(manifest.sizes) if size]
     chosen = random.sample(rows, min(READS, len(rows)))
     places = [(manifest.keys[row], random.randrange(0, max(1, manifest.sizes[row] - READ))) for row in chosen]  # noqa: S311 - no secret
-    taken = reach.probe(places)
+    taken = sorted(reach.probe(places))
     slow = sum(seconds > SLOW for seconds in taken)
-    median = statistics.median(taken) * 1000 if taken else 0.0
+    median = taken[len(taken) // 2] * 1000 if taken else 0.0
     detail = f"{slow} of {len(taken)} took more than {SLOW * 1000:.0f} ms, the median is {median:.2f} ms"
     says: Says = "warn" if taken and slow >= MANY * len(taken) else "note"
     seen = Evidence("probe", f"reads of {READ} bytes, one in each of some files", says, detail)

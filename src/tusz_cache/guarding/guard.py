@@ -12,10 +12,11 @@ from tusz_cache.errors import CacheError, CacheRefused, TargetError, Unresponsiv
 from tusz_cache.guarding import files
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.beneath import windows_answer
-from tusz_cache.guarding.classify import classify, refused_url, unresponsive
+from tusz_cache.guarding.classify import classify
 from tusz_cache.guarding.identity import declared_volume, judge_counts, judge_seal
 from tusz_cache.guarding.reaching import Opened, Reach
 from tusz_cache.guarding.seeing import mountinfo, see
+from tusz_cache.guarding.stages import is_url, refused_url, unresponsive
 from tusz_cache.guarding.stated import read_stated
 from tusz_cache.guarding.values import Allow, DeclaredMount, Seen, Verdict, WindowsAnswer
 from tusz_cache.manifest import Manifest
@@ -75,10 +76,9 @@ class CacheGuard:
     def _examine(self, path: str | PathLike[str], *, keep: bool = False) -> Found:
         """keep: leave the descriptor of a directory that is admitted to the caller."""
         text = os.fspath(path)
-        scheme, colon, rest = text.partition("://")
-        if colon and scheme not in {"file", "local"}:
+        if is_url(text):
             return Found(refused_url(text))
-        where = _absolute(rest if colon else text)
+        where = _absolute(text.removeprefix("file://"))
         if sys.platform == "win32":
             return self._examine_windows(where)
         with Reach(self.deadline) as reach:

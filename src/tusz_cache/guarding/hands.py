@@ -192,7 +192,7 @@ class _Look:
                 here, _, name = key.rpartition("/")
                 try:
                     if here != folder:
-                        opened = Root(self._root.open(here or ".", O_PATH | os.O_DIRECTORY), self._root)
+                        opened = Root(self._root.open(here or ".", O_PATH), self._root)
                         self._leave(below)
                         folder, below = here, opened
                     self._one(row, key, below.open(name, O_PATH))
