@@ -18,7 +18,7 @@ from tusz_cache.guarding.reaching import Opened, Reach
 from tusz_cache.guarding.seeing import mountinfo, see
 from tusz_cache.guarding.stages import is_url, refused_url, unresponsive
 from tusz_cache.guarding.stated import read_stated
-from tusz_cache.guarding.values import Allow, DeclaredMount, Seen, Verdict, WindowsAnswer
+from tusz_cache.guarding.values import Allow, DeclaredMount, Ruling, Seen, Verdict, WindowsAnswer
 from tusz_cache.manifest import Manifest
 from tusz_cache.seal import Seal
 
@@ -86,6 +86,11 @@ class CacheGuard:
                 found = self._judge(reach, reach.open(where), where)
             except Unresponsive:
                 return Found(unresponsive(where, mountinfo(), self.deadline))
+            except PermissionError as error:  # another user's mount denies even root; the mount table tells what it is
+                told = classify(Seen(path=where, real_path=where, mountinfo=mountinfo()))
+                if told.ruling not in {Ruling.REFUSE_OBJECT_STORE, Ruling.REFUSE_NETWORK}:
+                    raise _unusable(where, error) from error
+                return Found(told)
             except OSError as error:
                 if error.errno not in _DEAD:
                     raise _unusable(where, error) from error
