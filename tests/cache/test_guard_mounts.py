@@ -281,8 +281,11 @@ def moved(here: Path, bucket: Bucket) -> Path:
     return found
 
 
-OUT_OF_SIGHT = pytest.mark.xfail(strict=True, reason="another directory lies where a layer was, and is taken for it")
-LAYERED = [over, twice, among, relative, bound, escaped, for_data, by_pieces, pytest.param(moved, marks=OUT_OF_SIGHT)]
+def moved_below(here: Path, bucket: Bucket) -> Path:
+    return overlay(here / "top", moved(here, bucket))
+
+
+LAYERED = [over, twice, among, relative, bound, escaped, for_data, by_pieces]
 
 
 @pytest.mark.parametrize("layered", LAYERED)
@@ -294,6 +297,17 @@ def test_an_overlay_over_a_bucket_is_refused(here: Path, bucket: Bucket, layered
 
     refused(guard(path), STORE, UNKNOWN, "REFUSE_MIXED")
     assert set() == bucket.opened
+
+
+@pytest.mark.parametrize("layered", [moved, moved_below])
+def test_an_overlay_whose_layer_is_out_of_sight_is_refused(here: Path, bucket: Bucket, layered: Layered) -> None:
+    """What lies now where a layer was is not taken for the layer: the files of the cache are not there."""
+    path = layered(here, bucket)
+    bucket.forget()
+
+    refused(guard(path), UNKNOWN)
+    refused(guard(path, "--seal", "ignore"), UNKNOWN)
+    assert not bucket.asked() & mounting.fuseserver.WRITING
 
 
 @pytest.fixture
@@ -604,6 +618,15 @@ def test_an_overlay_over_a_disk_is_accepted(here: Path, tmp_path: Path, sealed: 
     accepted(guard(found / "old"), "ACCEPT_LOCAL_BLOCK")
     judged(found, source, "ACCEPT_LOCAL_BLOCK")
     subprocess.run(["umount", found], check=True)
+
+
+def test_a_folder_of_overlays_on_overlays_is_accepted(here: Path, cache: Path, sealed: Path) -> None:
+    """Files are found in whichever layer has them, also below several overlays and by another mount of one."""
+    low = overlay(here / "low", cache.parent)
+    shutil.copytree(sealed, low / "added")
+    top = overlay(here / "top", low)
+    accepted(guard(top / "cache"), "ACCEPT_MEMORY")
+    accepted(guard(bind(top / "added", here / "bound")), "ACCEPT_MEMORY")
 
 
 def test_a_cache_may_be_reached_by_a_link(here: Path, cache: Path) -> None:

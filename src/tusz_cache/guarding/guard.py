@@ -14,6 +14,7 @@ from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.beneath import windows_answer
 from tusz_cache.guarding.classify import classify
 from tusz_cache.guarding.identity import declared_volume, judge_counts, judge_seal
+from tusz_cache.guarding.layered import judge_layers
 from tusz_cache.guarding.reaching import Opened, Reach
 from tusz_cache.guarding.seeing import mountinfo, see
 from tusz_cache.guarding.stages import is_url, refused_url, unresponsive
@@ -113,6 +114,7 @@ class CacheGuard:
         if not verdict.admitted:
             return Found(verdict)
         verdict, manifest = files.look(reach, verdict, listed)
+        verdict = judge_layers(verdict, seen, manifest, self.deadline)
         if verdict.admitted and seal is not None:
             verdict = judge_seal(verdict, seal, manifest, self._volume(verdict))
         if verdict.admitted and self.expect:
