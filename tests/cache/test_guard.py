@@ -126,12 +126,19 @@ def folder_outside(root: Path) -> None:
     (root / "train").symlink_to(root.parent / "elsewhere")
 
 
+def records_outside(root: Path) -> None:
+    (root / META).rename(root.parent / "records")
+    (root / META).symlink_to(root.parent / "records")
+
+
 FAULTS: dict[str, tuple[Ruling, Callable[[Path], object]]] = {
     "no seal": (Ruling.REFUSE_NO_SEAL, lambda root: (root / META / "seal.json").unlink()),
     "no records": (Ruling.REFUSE_NO_SEAL, lambda root: shutil.rmtree(root / META)),
     "no manifest": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: (root / META / "manifest.jsonl").unlink()),
     "torn seal": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: (root / META / "seal.json").write_bytes(b"{")),
     "other manifest": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: forge(root, "manifest.jsonl", b"5000", b"5001")),
+    "records out": (Ruling.REFUSE_SEAL_MISMATCH, records_outside),
+    "pipe for a seal": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: swap(root, f"{META}/seal.json", os.mkfifo)),
     "missing file": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: (root / FIRST).unlink()),
     "missing folder": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: shutil.rmtree(root / "train")),
     "longer file": (Ruling.REFUSE_SEAL_MISMATCH, lambda root: (root / SECOND).write_bytes(b"333")),

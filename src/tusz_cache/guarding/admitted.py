@@ -1,6 +1,5 @@
 """AdmittedCache: a cache that the guard let through, held open. The only way to its files."""
 
-import io
 import os
 import stat
 from pathlib import Path
@@ -108,13 +107,13 @@ class AdmittedCache:
 
     def read_bytes(self, key: str) -> bytes:
         """Return a file's bytes. Raises what `open` raises."""
-        with io.open(self.open(key), "rb") as file:  # noqa: UP020 - `open` is our own here
+        with os.fdopen(self.open(key), "rb") as file:
             return file.read()
 
     def recheck(self) -> Verdict:
         """Make sure that the path still leads here; if not, have the guard check what it leads to, and hold that.
 
-        Raises CacheRefused.
+        Not while other threads open files. Raises CacheRefused.
         """
         self._renew()
         return self.verdict
@@ -126,9 +125,9 @@ class AdmittedCache:
             with Reach(deadline) as reach:
                 opened = reach.open(self.verdict.path)
                 if Token.of(opened) == self._token:
-                    reach.release(opened)
-                    self.close()
-                    self._hold(opened)
+                    if self._root is None:  # else it stays: other threads may be reading
+                        reach.release(opened)
+                        self._hold(opened)
                     return
         except Unresponsive as error:  # to ask once more would take as long again
             verdict = unresponsive(self.verdict.path, mountinfo(), deadline)
