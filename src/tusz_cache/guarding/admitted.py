@@ -1,17 +1,17 @@
 """AdmittedCache: a cache that the guard let through, held open. The only way to its files."""
 
-import contextlib
 import os
 import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
-from tusz_cache.errors import CacheError, CacheRefused, Damaged, UsageError
+from tusz_cache.errors import CacheError, CacheRefused, Damaged, Unresponsive, UsageError
 from tusz_cache.guarding.beneath import Root
 from tusz_cache.guarding.identity import mismatch
 from tusz_cache.guarding.reaching import Opened, Reach
-from tusz_cache.guarding.seeing import line
+from tusz_cache.guarding.seeing import line, mountinfo
+from tusz_cache.guarding.stages import unresponsive
 from tusz_cache.guarding.values import Verdict
 from tusz_cache.manifest import Manifest
 from tusz_cache.seal import Seal
@@ -120,14 +120,20 @@ class AdmittedCache:
 
     def _renew(self) -> None:
         """Hold the directory anew if it still is the one that was admitted; otherwise ask the guard."""
-        with contextlib.suppress(OSError, CacheError), Reach(self._guard.deadline) as reach:
-            opened = reach.open(self.verdict.path)
-            if Token.of(opened) == self._token:
-                if self._root is None:  # else it stays: other threads may be reading
-                    reach.release(opened)
-                    self._hold(opened)
-                return
-        # what is wrong there, or not, the guard says
+        deadline = self._guard.deadline
+        try:
+            with Reach(deadline) as reach:
+                opened = reach.open(self.verdict.path)
+                if Token.of(opened) == self._token:
+                    if self._root is None:  # else it stays: other threads may be reading
+                        reach.release(opened)
+                        self._hold(opened)
+                    return
+        except Unresponsive as error:  # to ask once more would take as long again
+            verdict = unresponsive(self.verdict.path, mountinfo(), deadline)
+            raise CacheRefused(verdict.reason, hint=verdict.hint, verdict=verdict) from error
+        except (OSError, CacheError):
+            pass  # the guard tells it better
         fresh = self._guard.admit(self.verdict.path)
         if not _same_content(fresh.manifest, self.manifest):
             fresh.close()

@@ -15,11 +15,12 @@ from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.beneath import windows_answer
 from tusz_cache.guarding.classify import classify
 from tusz_cache.guarding.identity import declared_volume, judge_counts, judge_seal
+from tusz_cache.guarding.layered import judge_layers
 from tusz_cache.guarding.reaching import Opened, Reach
 from tusz_cache.guarding.seeing import mountinfo, see
 from tusz_cache.guarding.stages import is_url, refused_url, unresponsive
 from tusz_cache.guarding.stated import read_stated
-from tusz_cache.guarding.values import Allow, DeclaredMount, Seen, Verdict, WindowsAnswer
+from tusz_cache.guarding.values import Allow, DeclaredMount, Ruling, Seen, Verdict, WindowsAnswer
 from tusz_cache.manifest import Manifest
 from tusz_cache.seal import Seal
 
@@ -87,6 +88,11 @@ class CacheGuard:
                 found = self._judge(reach, reach.open(where), where)
             except Unresponsive:
                 return Found(unresponsive(where, mountinfo(), self.deadline))
+            except PermissionError as error:  # another user's mount denies even root; the mount table tells what it is
+                told = classify(Seen(path=where, real_path=where, mountinfo=mountinfo()))
+                if told.ruling not in {Ruling.REFUSE_OBJECT_STORE, Ruling.REFUSE_NETWORK}:
+                    raise _unusable(where, error) from error
+                return Found(told)
             except OSError as error:
                 if error.errno not in _DEAD:
                     raise _unusable(where, error) from error
@@ -109,6 +115,7 @@ class CacheGuard:
         if not verdict.admitted:
             return Found(verdict)
         verdict, manifest = files.look(reach, verdict, listed)
+        verdict = judge_layers(verdict, seen, manifest, self.deadline)
         if verdict.admitted and seal is not None:
             verdict = judge_seal(verdict, seal, manifest, self._volume(verdict))
         if verdict.admitted and self.expect:

@@ -26,6 +26,7 @@ class Mount:
     id: int
     parent: int  # the mount that it is mounted on; its own at the top of the tree
     device: str  # "major:minor", 0 where the file system has no device of its own
+    root: str  # the directory of the file system that is mounted
     point: str  # where it is mounted
     fstype: str
     source: str  # free text
@@ -77,8 +78,9 @@ def parse(text: str) -> MountTable:
             continue
         rest = re.split(r"[ \t]+", match["rest"], maxsplit=2)
         fstype, source, options = rest if len(rest) == 3 else (rest[0], "", rest[-1] if len(rest) == 2 else "")
-        point, fstype, source = (unescaped(name) for name in (match["point"], fstype, source))
-        mounts.append(Mount(int(match["id"]), int(match["parent"]), match["device"], point, fstype, source, options))
+        root, point, fstype, source = (unescaped(name) for name in (match["root"], match["point"], fstype, source))
+        ids = int(match["id"]), int(match["parent"])
+        mounts.append(Mount(*ids, match["device"], root, point, fstype, source, options))
     return MountTable(tuple(mounts), tuple(unread))
 
 
