@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from bench.verify import drop
 from tests.support.caches import seal_cache
 from tests.support.running import environment
 from tusz_cache.durability import Durability
+from tusz_cache.packing.blocks import CHANNELS, WINDOW, WINDOW_BLOCKS
 from tusz_cache.packing.store import open_store
 from tusz_cache.packing.writer import pack_cache
 from tusz_cache.synth import SIZES, write_cache
@@ -214,32 +215,55 @@ def _digits(value: float) -> str:
 # cold
 
 
-def play_cold(arms: Sequence[Arm], pythons: dict[str, str], root: Path, rounds: int, *, ordered: bool) -> None:
-    """Give every arm turns in fresh processes with its files out of memory, and print the table."""
+@dataclass(frozen=True)
+class Course:
+    """An order in which windows are read cold."""
+
+    name: str
+    batches: list[list[int]]
+    size: Callable[[Arm], int]  # bytes that an arm must read from the disk
+
+
+def courses(root: Path) -> tuple[Course, Course, Course]:
+    """Return the ways to read cold. Window 0 has warmed the processes up, so it is not among those that are apart."""
     windows = len(open_store(root / "float32", "train"))
-    rng = random.Random(SEED)
-    apart = rng.sample(range(6, windows - 6, 6), len(range(6, windows - 6, 6)))
-    batches = batches_of(range(windows)) if ordered else batches_of(apart)
-    found: dict[str, list[tuple[float, float, float]]] = {arm.name: [] for arm in arms}
+    apart = list(range(WINDOW_BLOCKS, windows - WINDOW_BLOCKS, WINDOW_BLOCKS))
+    in_order, mixed = batches_of(apart), batches_of(random.Random(SEED).sample(apart, len(apart)))
+    whole = batches_of(range(windows))
+
+    def size(arm: Arm) -> int:
+        return CHANNELS * WINDOW * (2 if arm.data == "int16" else 4) * BATCH * len(mixed)
+
+    return (
+        Course("in order, every window", whole, lambda arm: sum(path.stat().st_size for path in files_of(root, arm))),
+        Course("in order, windows that share no block", in_order, size),
+        Course("shuffled, windows that share no block", mixed, size),
+    )
+
+
+def play_cold(arms: Sequence[Arm], python: str, root: Path, rounds: int, course: Course) -> None:
+    """Give every arm turns in fresh processes with its files out of memory, and print the table.
+
+    Right after each turn the disk's own rate is measured: the packed store is read whole with large reads.
+    """
+    found: dict[str, list[tuple[float, ...]]] = {arm.name: [] for arm in arms}
+    disk, count, plain_files = [], sum(map(len, course.batches)), files_of(root, ARMS[0])
     for number in range(rounds):
         for arm in arms if number % 2 else reversed(arms):
-            process, files = Process(pythons[arm.name], arm, root), files_of(root, arm)
+            process = Process(python, arm, root)
             process.ask("turn", [[0]])
-            drop(files)
-            answer = process.ask("turn", batches)
+            drop(files_of(root, arm))
+            answer = process.ask("turn", course.batches)
             process.close()
-            drop(files)
-            rate = read_whole(files)
-            bytes_ = sum(path.stat().st_size for path in files) if ordered else 0
-            count = sum(map(len, batches))
-            found[arm.name].append((count / answer["wall"], answer["cpu"] / count * 1000, bytes_ / answer["wall"] / rate))
-    kind = "in order, every window" if ordered else "shuffled, windows that share no block"
-    print(f"\ncold, {kind}, {len(batches)} batches, median of {rounds} turns (least-most)\n")
-    print("| arm | windows/s | CPU s/1,000 windows |" + (" of the disk's rate |" if ordered else ""))
-    print("|---|---|---|" + ("---|" if ordered else ""))
+            drop(plain_files)
+            disk.append(read_whole(plain_files))
+            rate = course.size(arm) / answer["wall"]
+            found[arm.name].append((count / answer["wall"], answer["cpu"] / count * 1000, rate / 1e6, rate / disk[-1]))
+    print(f"\ncold, {course.name}, {len(course.batches)} batches, {rounds} turns, median (least-most)")
+    print(f"the disk gives {spread([rate / 1e6 for rate in disk])} MB/s, read from end to end in pieces of 8 MiB\n")
+    print("| arm | windows/s | CPU s/1,000 windows | MB/s | of the disk's rate |\n|---|---|---|---|---|")
     for name, taken in found.items():
-        columns = [spread(column) for column in zip(*taken, strict=True)]
-        print(f"| {name} | " + " | ".join(columns if ordered else columns[:2]) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(spread(column) for column in zip(*taken, strict=True)) + " |", flush=True)
 
 
 def main() -> None:
@@ -271,16 +295,16 @@ def main() -> None:
     root.mkdir(exist_ok=True)
     try:
         make_data(root, options.recordings, arms, python)
-        run(arms, dict.fromkeys(can, python), root, options)
+        run(arms, python, root, options)
     finally:
         if options.keep is None:
             shutil.rmtree(root)
 
 
-def run(arms: Sequence[Arm], pythons: dict[str, str], root: Path, options: argparse.Namespace) -> None:
+def run(arms: Sequence[Arm], python: str, root: Path, options: argparse.Namespace) -> None:
     """Check the arms, then play them."""
     if options.batches:
-        processes = [Process(pythons[arm.name], arm, root) for arm in arms]
+        processes = [Process(python, arm, root) for arm in arms]
         check(processes, root)
         found = play_warm(processes, root, options.batches, options.rounds)
         for process in processes:
@@ -289,8 +313,11 @@ def run(arms: Sequence[Arm], pythons: dict[str, str], root: Path, options: argpa
         report_warm(found, root)
     if options.cold_rounds:
         cold = [arm for arm in arms if arm.cold]
-        play_cold([arm for arm in cold if not arm.peer or arm.data == "channels"], pythons, root, options.cold_rounds, ordered=True)
-        play_cold(cold, pythons, root, options.cold_rounds, ordered=False)
+        ours = [arm for arm in cold if not arm.peer or arm.data == "channels"]
+        every, in_order, mixed = courses(root)
+        play_cold(ours, python, root, options.cold_rounds, every)
+        play_cold(ours, python, root, options.cold_rounds, in_order)
+        play_cold(cold, python, root, options.cold_rounds, mixed)
 
 
 def _said(*command: str) -> str:

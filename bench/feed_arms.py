@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from bench import feed_peers
 from bench.feed_peers import CHANNELS, WINDOW, Fill, Floats
+from bench.sync import tree
 from tusz_cache.packing.store import open_store
 
 Batches = Sequence[Sequence[int]]
@@ -44,6 +45,7 @@ class Arm:
     few: int = 0  # windows in a turn, where that must be few
     cold: bool = False  # also with data that must come from the disk
     peer: bool = True
+    early: bool = False  # opened before worker processes are forked
 
     @property
     def here(self) -> bool:
@@ -60,26 +62,29 @@ def buffers(count: int) -> Pair:
 # ours and the ceilings
 
 
-def packed(root: Path, *, backend: Any, ahead: bool = False) -> Fill:
-    """Fill from a packed store. ahead: tell the kernel first which windows a batch has."""
-    store: Any = open_store(root, "train", backend=backend)
-
-    def fill(indices: Sequence[int], x: Floats, y: Floats) -> None:
-        if ahead:
-            store.advise(indices)
-        store.read_batch(indices, (x, y))
-
-    return fill
-
-
-def unpacked(root: Path) -> Fill:
-    """Fill from the NPZ files; the last two stay inflated."""
-    store = open_store(root, "train")
+def stored(root: Path, *, backend: Any = "auto") -> Fill:
+    """Fill from a packed store; or from NPZ files, of which the last two stay inflated."""
+    store = open_store(root, "train", backend=backend)
 
     def fill(indices: Sequence[int], x: Floats, y: Floats) -> None:
         store.read_batch(indices, (x, y))
 
     return fill
+
+
+class Advised:
+    """Fills from a packed store after telling the kernel which windows are next."""
+
+    def __init__(self, root: Path, *, backend: Any) -> None:
+        self._store: Any = open_store(root, "train", backend=backend)
+
+    def __call__(self, indices: Sequence[int], x: Floats, y: Floats) -> None:
+        """Fill a batch."""
+        self._store.read_batch(indices, (x, y))
+
+    def advise(self, indices: Sequence[int]) -> None:
+        """Tell of a batch that comes."""
+        self._store.advise(indices)
 
 
 def memcpy(root: Path) -> Fill:
@@ -98,9 +103,12 @@ def memcpy(root: Path) -> Fill:
 # modes
 
 
-def plain(fill: Fill, batches: Iterable[Sequence[int]], pair: Pair) -> Iterator[Pair]:
+def plain(fill: Fill, batches: Batches, pair: Pair) -> Iterator[Pair]:
     """Yield batches that the caller itself fills, in memory that is used again."""
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        if isinstance(fill, Advised):
+            for coming in batches[number + 1 : number + 2] if number else batches[:2]:
+                fill.advise(coming)
         fill(batch, *(array[: len(batch)] for array in pair))
         yield pair
 
@@ -116,6 +124,8 @@ def threads(fill: Fill, batches: Iterable[Sequence[int]], pairs: Sequence[Pair])
     with ThreadPoolExecutor(THREADS) as pool:
         begun: deque[Any] = deque()
         for number, batch in enumerate(batches):
+            if isinstance(fill, Advised):
+                fill.advise(batch)
             begun.append(pool.submit(work, number, batch))
             if len(begun) == len(pairs) - 1:
                 yield begun.popleft().result()
@@ -126,11 +136,12 @@ def threads(fill: Fill, batches: Iterable[Sequence[int]], pairs: Sequence[Pair])
 class Workers:
     """Batches that two worker processes of torch fill, each in shared memory, as torch's own collate does."""
 
-    def __init__(self, opened: Callable[[], Fill]) -> None:
+    def __init__(self, opened: Callable[[], Fill], *, early: bool) -> None:
         import torch.utils.data
 
         self.batches: list[list[int]] = []
-        self._opened, self._fill = opened, None
+        self._opened = opened
+        self._fill: Fill | None = opened() if early else None
         self._loader: Any = torch.utils.data.DataLoader(
             self,  # type: ignore[arg-type]
             batch_sampler=self.batches,
@@ -143,7 +154,7 @@ class Workers:
         import torch
 
         torch.set_num_threads(1)
-        self._fill: Fill = self._fill or self._opened()
+        self._fill = self._fill or self._opened()
         shapes = (len(indices), CHANNELS, WINDOW), (len(indices), WINDOW)
         pair = tuple(torch.empty(0).new(_shared(shape)).view(shape) for shape in shapes)
         self._fill(indices, pair[0].numpy(), pair[1].numpy())
@@ -167,7 +178,7 @@ def _shared(shape: tuple[int, ...]) -> Any:
 
 def cpu_seconds() -> float:
     """Return the CPU time that this process and those it started, which still run, have had."""
-    return sum(_ticks(pid) for pid in _tree(os.getpid())) / os.sysconf("SC_CLK_TCK") + time.process_time()
+    return sum(_ticks(pid) for pid in tree(os.getpid())) / os.sysconf("SC_CLK_TCK") + time.process_time()
 
 
 def _ticks(pid: int) -> int:
@@ -175,13 +186,6 @@ def _ticks(pid: int) -> int:
         return 0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _tree(int(child))
 
 
 def digest_of(x: Floats, y: Floats) -> str:
@@ -197,7 +201,7 @@ class Player:
         opened = partial(arm.opened or _nothing, root)
         self._run: Callable[[Batches], Iterator[Pair]]
         if arm.mode == "workers":
-            self._run = Workers(opened)
+            self._run = Workers(opened, early=arm.early)
         elif arm.mode == "stream":
             self._run = feed_peers.stream(root)
         elif arm.mode == "threads":
@@ -238,19 +242,20 @@ def _nothing(_: Path) -> Fill:
 
 
 def _packed_arms() -> Iterator[Arm]:
+    modes = {"plain": "", "threads": ", 2 threads", "workers": ", 2 workers"}
     for dtype in ("float32", "int16"):
         for backend in ("mmap", "pread"):
-            opened = partial(packed, backend=backend)
-            for mode in ("plain", "threads", "workers"):
-                name = f"packed {dtype}, {backend}" + {"plain": "", "threads": ", 2 threads", "workers": ", 2 workers"}[mode]
-                yield Arm(name, dtype, opened, mode, exact=dtype == "float32", cold=True, peer=False)
-            ahead = partial(packed, backend=backend, ahead=True)
-            yield Arm(f"packed {dtype}, {backend}, advised", dtype, ahead, exact=dtype == "float32", cold=True, peer=False)
+            usual: dict[str, Any] = {"data": dtype, "exact": dtype == "float32", "cold": True, "peer": False}
+            for mode, words in modes.items():
+                name = f"packed {dtype}, {backend}{words}"
+                yield Arm(name, opened=partial(stored, backend=backend), mode=mode, **usual)
+                if mode != "workers":
+                    yield Arm(f"{name}, advised", opened=partial(Advised, backend=backend), mode=mode, **usual)
 
 
-def _both(name: str, data: str, opened: Callable[[Path], Fill], *needs: str) -> Iterator[Arm]:
-    yield Arm(name, data, opened, needs=needs, cold=True)
-    yield Arm(f"{name}, 2 workers", data, opened, "workers", needs, cold=True)
+def _both(name: str, data: str, opened: Callable[[Path], Fill], needs: str, *, early: bool = False) -> Iterator[Arm]:
+    yield Arm(name, data, opened, needs=(needs,), cold=True)
+    yield Arm(f"{name}, 2 workers", data, opened, "workers", (needs,), cold=True, early=early)
 
 
 ARMS = (
@@ -262,10 +267,10 @@ ARMS = (
     *_both("HDF5, blocks", "hdf5-blocks", feed_peers.hdf5_blocks, "h5py"),
     *_both("HDF5, windows", "hdf5-windows", feed_peers.hdf5_windows, "h5py"),
     *_both("Zarr v3, blocks in shards", "zarr", feed_peers.zarr_blocks, "zarr"),
-    *_both("MosaicML Streaming, MDS", "mds", feed_peers.mds, "streaming"),
+    *_both("MosaicML Streaming, MDS", "mds", feed_peers.mds, "streaming", early=True),
     *_both("litdata", "litdata", feed_peers.litdata, "litdata"),
     Arm("WebDataset, its own order", "webdataset", None, "stream", ("webdataset", "torch"), cold=True),
-    Arm("NpzStore, two files inflated", "npz", unpacked, few=64),
+    Arm("NpzStore, two files inflated", "npz", stored, few=64),
     Arm("np.load of a file per window", "npz", feed_peers.numpy_load, few=2),
 )
 

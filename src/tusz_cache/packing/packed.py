@@ -82,8 +82,8 @@ class PackedStore(WindowStore):
             if self.index.scale is None:
                 shard.blocks.read(recording.first + first, as_blocks(window_CT))
             else:
-                numbers_KCS = shard.blocks.get(recording.first + first, WINDOW_BLOCKS)
-                np.multiply(numbers_KCS, np.float32(self.index.scale), out=as_blocks(window_CT))
+                np.copyto(as_blocks(window_CT), shard.blocks.get(recording.first + first, WINDOW_BLOCKS))
+                window_CT *= np.float32(self.index.scale)  # two passes: numpy casts and multiplies in pieces slower
             if recording.labels is None:
                 labels_T.fill(np.nan)
             elif recording.labels == SMALL_LABELS:

@@ -59,9 +59,10 @@ def open_rows(files: Files, key: str, shape: tuple[int, ...], dtype: "np.dtype[A
     descriptor = files.open(key)
     try:
         _check(descriptor, key, shape, dtype)
-        return Mapped(descriptor, shape, dtype) if backend == "mmap" else Pread(os.dup(descriptor), key, shape, dtype)
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return Mapped(descriptor, shape, dtype) if backend == "mmap" else Pread(descriptor, key, shape, dtype)
 
 
 def header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
@@ -79,13 +80,27 @@ def _check(descriptor: int, key: str, shape: tuple[int, ...], dtype: "np.dtype[A
         raise Damaged(f"{key} does not begin as an array of shape {shape} and type {dtype}", hint=_AGAIN)
 
 
-class Mapped:
+class _Advising:
+    """What both ways to read have: an open file, and where its rows lie."""
+
+    def __init__(self, descriptor: int, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+        self._file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - owns the descriptor
+        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+
+    def advise(self, first: int, count: int) -> None:
+        """See Rows."""
+        start, length = HEADER + first * self._row_bytes, count * self._row_bytes
+        os.posix_fadvise(self._file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
+
+
+class Mapped(_Advising):
     """Rows of a file that is mapped to memory: for disks of this machine."""
 
     def __init__(self, descriptor: int, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+        super().__init__(descriptor, shape, dtype)
         self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         self._rows: Array = np.frombuffer(self._map, dtype, int(np.prod(shape)), HEADER).reshape(shape)
-        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        self._advised = False
 
     def read(self, first: int, out: Array) -> None:
         """See Rows."""
@@ -96,19 +111,19 @@ class Mapped:
         return self._rows[first : first + count]
 
     def advise(self, first: int, count: int) -> None:
-        """See Rows."""
-        start, length = HEADER + first * self._row_bytes, count * self._row_bytes
-        before = start % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_WILLNEED, start - before, before + length)
+        """See Rows. From the first time on the kernel adds no guesses, up to 8 MiB around a page that is missing."""
+        if not self._advised:
+            self._map.madvise(mmap.MADV_RANDOM)
+            self._advised = True
+        super().advise(first, count)  # of the file, not of the map: that would hold the interpreter
 
 
-class Pread:
+class Pread(_Advising):
     """Rows of a file that is read with positioned reads: where a page fault is a request over the network."""
 
     def __init__(self, descriptor: int, key: str, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
-        self._file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - owns the descriptor
+        super().__init__(descriptor, shape, dtype)
         self._key, self._shape, self._dtype = key, shape[1:], dtype
-        self._row_bytes = int(np.prod(self._shape)) * dtype.itemsize
 
     def read(self, first: int, out: Array) -> None:
         """See Rows."""
@@ -125,11 +140,6 @@ class Pread:
         out = np.empty((count, *self._shape), self._dtype)
         self.read(first, out)
         return out
-
-    def advise(self, first: int, count: int) -> None:
-        """See Rows."""
-        start, length = HEADER + first * self._row_bytes, count * self._row_bytes
-        os.posix_fadvise(self._file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
 
 
 def _pieces(out: Array) -> list[memoryview]:
