@@ -61,7 +61,7 @@ class Process:
     def __init__(self, python: str, arm: Arm, root: Path) -> None:
         self.arm = arm
         command = [python, "-m", "bench.feed_arms", str(root), "--play", arm.name, "--batch", str(BATCH)]
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
@@ -81,7 +81,7 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    one = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     root = Path(__file__).parents[1]
     return environment({"PYTHONPATH": f"{root}:{root / 'src'}", "PYTHONWARNINGS": "ignore", **one})
 
@@ -99,7 +99,7 @@ def make_data(root: Path, recordings: int, arms: Sequence[Arm], python: str) -> 
             continue
         (root / data).mkdir()
         command = [python, "-m", "bench.feed_arms", str(root), "--write", data]
-        ran = subprocess.run(command, env=_environment(), capture_output=True, text=True)
+        ran = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"writing {data}: {ran.stderr[-3000:]}"
     os.sync()
 
@@ -150,7 +150,7 @@ def check(processes: Sequence[Process], root: Path) -> None:
         np.save(exact, x)
         for process in processes:
             arm = process.arm
-            if arm.few or arm.opened is None and arm.mode != "stream" or arm.name.startswith("memcpy"):
+            if arm.few or (arm.opened is None and arm.mode != "stream") or arm.name.startswith("memcpy"):
                 continue
             if not arm.exact:
                 error = process.ask("errors", batches, exact=str(exact))
@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="a virtual environment with the peers and torch")
     parser.add_argument("--arms", help="names that begin so, separated by ; (default: all that are installed)")
     parser.add_argument("--recordings", type=int, default=28, help="of 70 windows each, 85 MB raw")
-    parser.add_argument("--batches", type=int, default=300, help=f"of {BATCH} windows, for an arm in all its turns; 0: none")
+    parser.add_argument("--batches", type=int, default=300, help=f"of {BATCH} windows, for an arm; 0: not warm")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--cold-rounds", type=int, default=3, help="0: no cold turns")
     parser.add_argument("--root", type=Path, default=Path("/tmp"), help="where the data lie, on a disk for cold turns")
@@ -290,7 +290,8 @@ def main() -> None:
     packages = sorted({name for arm in arms for name in (*arm.needs, *(("torch",) if arm.mode == "workers" else ()))})
     for name in packages:
         distribution = {"streaming": "mosaicml-streaming"}.get(name, name)
-        print(f"- {distribution} {_said(python, '-c', f'import importlib.metadata as m; print(m.version({distribution!r}))')}")
+        asked = f"import importlib.metadata as m; print(m.version({distribution!r}))"
+        print(f"- {distribution} {_said(python, '-c', asked)}")
     root = options.keep or Path(tempfile.mkdtemp(dir=options.root))
     root.mkdir(exist_ok=True)
     try:

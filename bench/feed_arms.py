@@ -1,8 +1,9 @@
 """The ways to feed batches that `bench.feed` compares. Each runs as a process of its own, which waits for its turn.
 
-Every arm fills the same batches: windows (B, 19, 15360) and labels (B, 15360), float32. `fill(indices, x, y)` puts windows
-into arrays that are there, so that no arm pays for more copies than its store forces on it.
+Every arm fills the same batches: windows (B, 19, 15360) and labels (B, 15360), float32. `fill(indices, x, y)` puts
+windows into arrays that are there, so that no arm pays for more copies than its store forces on it.
 """
+# ruff: noqa: PLC0415 - torch takes seconds to import, and is needed by few
 
 import argparse
 import hashlib
@@ -161,6 +162,7 @@ class Workers:
         return pair  # type: ignore[return-value]
 
     def __call__(self, batches: Batches) -> Iterator[Pair]:
+        """Yield batches."""
         self.batches[:] = map(list, batches)
         for x, y in self._loader:
             yield x.numpy(), y.numpy()
@@ -245,8 +247,9 @@ def _packed_arms() -> Iterator[Arm]:
     modes = {"plain": "", "threads": ", 2 threads", "workers": ", 2 workers"}
     for dtype in ("float32", "int16"):
         for backend in ("mmap", "pread"):
-            usual: dict[str, Any] = {"data": dtype, "exact": dtype == "float32", "cold": True, "peer": False}
             for mode, words in modes.items():
+                cold = backend == "mmap" or mode == "plain"
+                usual: dict[str, Any] = {"data": dtype, "exact": dtype == "float32", "cold": cold, "peer": False}
                 name = f"packed {dtype}, {backend}{words}"
                 yield Arm(name, opened=partial(stored, backend=backend), mode=mode, **usual)
                 if mode != "workers":

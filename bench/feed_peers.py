@@ -1,8 +1,9 @@
 """Stores of others for `bench.feed`: how each is written from the NPZ files, and how it is read at its best.
 
 "windows": each window whole, 5.6 times the samples; "blocks": the packed store's own de-overlapped layout in another
-container. Nothing is compressed. Labels are bytes. Peers are imported where they are used: another environment has them.
+container. Nothing is compressed. Labels are bytes.
 """
+# ruff: noqa: PLC0415 - an environment of their own has the peers, and not always all
 
 import io
 import json
@@ -106,8 +107,9 @@ def channels(folder: Path, *, mapped: bool) -> Fill:
     def read_by_position(i: int, x: Floats, y: Floats) -> None:
         first, window, count = where[i]
         length = blocks_in(count, 1) * BLOCK
+        start = first * BLOCK * CHANNELS + window * BLOCK
         for channel in range(CHANNELS):
-            os.preadv(descriptors[0], [x[channel].data], 4 * (first * BLOCK * CHANNELS + channel * length + window * BLOCK))
+            os.preadv(descriptors[0], [x[channel].data], 4 * (start + channel * length))
         np.copyto(y, np.frombuffer(os.pread(descriptors[1], WINDOW, (first + window) * BLOCK), np.uint8))
 
     return each(read_mapped if mapped else read_by_position)
@@ -180,21 +182,19 @@ def write_zarr(npz: Path, folder: Path) -> None:
     import zarr
 
     parts = list(blocks_of(npz))
-    count = sum(len(x) for x, _ in parts)
-    count += -count % SHARD
     for name, number in (("x", 0), ("y", 1)):
-        shape = parts[0][number].shape[1:]
+        whole = np.concatenate([part[number] for part in parts])
+        shape = whole.shape[1:]
         made: Any = zarr.create_array(
             str(folder / name),
-            shape=(count, *shape),
+            shape=whole.shape,
             chunks=(1, *shape),
             shards=(SHARD, *shape),
-            dtype=parts[0][number].dtype,
+            dtype=whole.dtype,
             compressors=None,
         )
-        whole = np.concatenate([part[number] for part in parts])
         for at in range(0, len(whole), SHARD):
-            made[at : at + SHARD] = np.pad(whole[at : at + SHARD], [(0, max(0, SHARD - len(whole[at : at + SHARD]))), *([(0, 0)] * len(shape))])
+            made[at : at + SHARD] = whole[at : at + SHARD]
     note_counts(npz, folder)
 
 

@@ -72,6 +72,7 @@ def measure(name: str, cache: Path) -> dict[str, Any]:
             env=environment({"OMP_NUM_THREADS": "1"}),
             capture_output=True,
             text=True,
+            check=False,
         )
     assert ran.returncode == 0, f"{name}: {ran.stderr[-3000:]}"
     return dict(json.loads(ran.stdout.splitlines()[-1]))
@@ -131,7 +132,10 @@ def report(cache: Path, rounds: int) -> None:
             taken[name].append(measure(name, cache))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}, numpy {np.__version__}")
-    print(f"{len(paths)} files, {packed / 1e6:.0f} MB, {raw / 1e6:.0f} MB inflated, {rounds} turns, median (least-most)\n")
+    print(
+        f"{len(paths)} files, {packed / 1e6:.0f} MB, {raw / 1e6:.0f} MB inflated, {rounds} turns, median (least-most)"
+    )
+    print()
     print("| arm | MB/s inflated | MB inflated a CPU second | of numpy.load's, turn by turn | peak RSS MB | out/in |")
     print("|---|---|---|---|---|---|")
     for name, runs in taken.items():
