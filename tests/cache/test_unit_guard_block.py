@@ -78,6 +78,7 @@ def test_a_partition_is_as_good_as_its_disk():
 def test_the_other_devices_of_a_file_system_count():
     """One iSCSI disk among a btrfs file system's devices makes it a network one."""
     assert NETWORK == ruling(disk("8:0", siblings=("8:16",)), disk("8:16", ISCSI))
+    assert LOCAL == ruling(disk("8:0", siblings=("8:16",)), disk("8:16", siblings=("8:0",)))
 
 
 def test_devices_that_stand_on_each_other_end_no_search():

@@ -264,6 +264,15 @@ def test_a_loop_device_is_as_good_as_its_file(file: str, partition: str, expecte
     assert expected == verdict.ruling
 
 
+def test_an_images_bucket_is_named():
+    """The sentence leads from the cache to the image, and from the image to the bucket."""
+    loop = disk("7:0", "/sys/devices/virtual/block/loop0", backing_file="/mnt/m/e.img")
+    verdict = rule("/mnt/loop", ROOT, S3, LOOP, devices={"7:0": loop})
+
+    expected = "/mnt/loop is on loop0, whose file lies in /mnt/m, which is an object store mount (fuse mountpoint-s3)"
+    assert verdict.reason.startswith(expected)
+
+
 def test_a_loop_device_that_cannot_be_seen_is_unknown():
     """Without /sys the number alone tells that it is a loop device, and that its file is hidden."""
     assert UNKNOWN == rule("/mnt/loop", ROOT, LOOP, devices={"7:0": None}).ruling
