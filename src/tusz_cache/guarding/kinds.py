@@ -40,7 +40,6 @@ _TYPES = {
         efivarfs selinuxfs fusectl nsfs rpc_pipefs nfsd""",
 }
 _KIND = {fstype: kind for kind, names in _TYPES.items() for fstype in names.split()}
-TYPES = frozenset(_KIND)
 
 
 def kind_of(fstype: str, source: str) -> Kind:
