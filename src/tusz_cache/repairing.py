@@ -191,6 +191,7 @@ def restore(place: Target, seal: Seal, manifest: Manifest, keys: Sequence[str]) 
 
     So the manifest stays the same, and with it every digest of it that others keep.
     """
+    ssd.prepare(place)
     for key in frozenset(keys):
         if (row := manifest.row(key)) is not None:
             ssd.set_time(place.path(key), manifest.mtimes[row])
