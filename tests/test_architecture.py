@@ -298,6 +298,16 @@ def test_system_calls_are_made_in_one_place():
     assert {"ssd", "guarding.beneath"} == importers("ctypes")
 
 
+def test_the_guard_s_child_starts_fast():
+    """The process that touches files for the guard imports little, and nothing that comes not with Python."""
+    used = foreign_imports("guarding.hands") | foreign_imports("guarding.beneath")
+
+    assert {"guarding.beneath"} == own_imports("guarding.hands") | own_imports("guarding.beneath")
+    assert used <= {"ctypes", "collections", "errno", "marshal", "os", "stat", "sys", "time"} | {
+        *("threading", "_socket", "typing")  # when they are needed, or for types only
+    }
+
+
 def test_every_error_is_ours_and_has_one_home():
     """Every exception that the package defines derives from CacheError and is defined in errors.py."""
     found = {}
@@ -387,7 +397,9 @@ def test_both_ways_to_a_command_are_the_same(verb: str):
     assert python("-m", f"tusz_cache.{verb}", "--help").stdout == python("-m", "tusz_cache", verb, "--help").stdout
 
 
-@pytest.mark.parametrize("module", ["tusz_cache", "tusz_cache.copying.worker", "tusz_cache.sync", "tusz_cache.verify"])
+@pytest.mark.parametrize(
+    "module", ["tusz_cache", "tusz_cache.copying.worker", "tusz_cache.sync", "tusz_cache.verify", "tusz_cache.guard"]
+)
 def test_heavy_packages_wait_until_they_are_needed(module: str):
     """Importing the package, a command or a worker loads no filesystem and no SDK."""
     heavy = (

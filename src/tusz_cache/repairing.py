@@ -5,6 +5,7 @@ and claimed in the journal; the engine fetches the others. What comes has to hav
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -128,7 +129,8 @@ class Repair:
         return wanted
 
     def _changed(self, message: str) -> SourceChanged:
-        return SourceChanged(message, hint=f"python -m tusz_cache.sync {self.store.url} {self.place.root}")
+        way = shlex.join(["python", "-m", "tusz_cache.sync", self.store.url, str(self.place.root)])
+        return SourceChanged(message, hint=way)
 
     def _claim(self, entry: Entry, book: Journal) -> OpenFile | None:
         """Put the good parts of a damaged file into a partial file. Returns the claim to them, if there are any."""

@@ -21,6 +21,7 @@ from tusz_cache.copying import journal
 from tusz_cache.doctor_report import DoctorReport
 from tusz_cache.entry import META, Entry, Proof
 from tusz_cache.errors import EXIT_CODES, BadResponse
+from tusz_cache.guarding.stages import refused_url
 from tusz_cache.guarding.values import Evidence, Ruling, Verdict
 from tusz_cache.manifest import Manifest, SplitCount
 from tusz_cache.manifest_file import digest, to_bytes
@@ -153,6 +154,7 @@ def _json() -> Iterator[str]:
         expected={"train": (1, 1), "dev": (1, 0)},
     )
     yield _sample("`verify`", verified.as_dict())
+    yield _sample("`guard`", refused_url("s3://bucket/tusz").as_dict())
     yield _sample("`doctor`", _examined().as_dict())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
     yield _sample("any command that ends with an error", refused)
@@ -263,7 +265,7 @@ def _definition(thing: type) -> ast.ClassDef | ast.FunctionDef:
 def _class(node: ast.ClassDef, lines: list[str]) -> Iterator[str]:
     bases = ", ".join(ast.unparse(base) for base in node.bases)
     yield f"### `{node.name}{f'({bases})' if bases else ''}`\n\n{_doc(node)}\n"
-    fields = [child for child in node.body if isinstance(child, ast.AnnAssign)]
+    fields = [child for child in node.body if isinstance(child, ast.AnnAssign) and ast.unparse(child.target) != "_"]
     if fields:
         constants = _constants(lines)
         rows = (

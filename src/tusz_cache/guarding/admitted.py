@@ -1,7 +1,6 @@
 """AdmittedCache: a cache that the guard let through, held open. The only way to its files."""
 
 import contextlib
-import io
 import os
 import stat
 from pathlib import Path
@@ -108,29 +107,27 @@ class AdmittedCache:
 
     def read_bytes(self, key: str) -> bytes:
         """Return a file's bytes. Raises what `open` raises."""
-        with io.open(self.open(key), "rb") as file:  # noqa: UP020 - `open` is our own here
+        with os.fdopen(self.open(key), "rb") as file:
             return file.read()
 
     def recheck(self) -> Verdict:
         """Make sure that the path still leads here; if not, have the guard check what it leads to, and hold that.
 
-        Raises CacheRefused.
+        Not while other threads open files. Raises CacheRefused.
         """
         self._renew()
         return self.verdict
 
     def _renew(self) -> None:
         """Hold the directory anew if it still is the one that was admitted; otherwise ask the guard."""
-        with (
-            contextlib.suppress(OSError, CacheError),
-            Reach(self._guard.deadline) as reach,
-        ):
+        with contextlib.suppress(OSError, CacheError), Reach(self._guard.deadline) as reach:
             opened = reach.open(self.verdict.path)
             if Token.of(opened) == self._token:
-                reach.release(opened)
-                self.close()
-                self._hold(opened)
+                if self._root is None:  # else it stays: other threads may be reading
+                    reach.release(opened)
+                    self._hold(opened)
                 return
+        # what is wrong there, or not, the guard says
         fresh = self._guard.admit(self.verdict.path)
         if not _same_content(fresh.manifest, self.manifest):
             fresh.close()

@@ -10,16 +10,19 @@ import stat
 import sys
 
 # macOS has no O_PATH; NONBLOCK, because to open a pipe must not wait for its other end
-O_PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
+O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
 _OPENAT2 = 437  # the system call's number on every architecture
 _RESOLVE = 0x01 | 0x02 | 0x04 | 0x08  # NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 _EMPTY_PATH = 0x1000
 MNT_ID, MNT_ID_UNIQUE = 0x1000, 0x4000  # masks of statx
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
-_syscall.restype = ctypes.c_long
+if sys.platform == "win32":
+    _libc = ctypes.WinDLL("kernel32")
+else:
+    _libc = ctypes.CDLL(None, use_errno=True)
+    _syscall = _libc.syscall
+    _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+    _syscall.restype = ctypes.c_long
 
 StatfsRow = tuple[int | None, int, int, int, int, int, int]  # see values.Statfs
 
@@ -82,12 +85,13 @@ def windows_answer(path: str) -> tuple[int, bool] | None:
     """Return the drive's type and whether it is remote, None where this is not Windows. Not tried there so far."""
     if sys.platform != "win32":
         return None
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-    handle = kernel.CreateFileW(path, 0, 7, None, 3, 0x02000000, None)  # FILE_FLAG_BACKUP_SEMANTICS: directories too
+    _libc.CreateFileW.restype = ctypes.c_void_p
+    # FILE_FLAG_BACKUP_SEMANTICS: directories too
+    handle = ctypes.c_void_p(_libc.CreateFileW(path, 0, 7, None, 3, 0x02000000, None))
     buffer = ctypes.create_string_buffer(256)
-    remote = bool(kernel.GetFileInformationByHandleEx(handle, 13, buffer, len(buffer)))  # FileRemoteProtocolInfo
-    kernel.CloseHandle(handle)
-    return kernel.GetDriveTypeW(os.path.splitdrive(path)[0] + "\\"), remote
+    remote = bool(_libc.GetFileInformationByHandleEx(handle, 13, buffer, len(buffer)))  # FileRemoteProtocolInfo
+    _libc.CloseHandle(handle)
+    return _libc.GetDriveTypeW(os.path.splitdrive(path)[0] + "\\"), remote
 
 
 class Root:
@@ -97,7 +101,7 @@ class Root:
         """like: a directory above it, whose ways are kept."""
         self.fd = fd
         self.method: str = like.method if like else _method(fd)
-        self.place: tuple[str, int] = like.place if like else _place(fd)
+        self.place: int | None = like.place if like else _place(fd)
 
     def open(self, key: str, flags: int) -> int:
         """Return a descriptor of `key`. Raises OSError; its errno is ELOOP or EXDEV if the key leads elsewhere."""
@@ -139,10 +143,13 @@ def _method(fd: int) -> str:
     return "openat2"
 
 
-def _place(fd: int) -> tuple[str, int]:
-    """Return what all files of one mount have in common. st_dev comes second: subvolumes of one mount differ in it."""
-    number = mount_id(fd)
-    return ("device", os.fstat(fd).st_dev) if number is None else ("mount", number)
+def _place(fd: int) -> int | None:
+    """Return what all files of one mount have in common, None if nothing tells.
+
+    Not st_dev: subvolumes of one mount differ in it, and so do files and directories of an overlay. Where gVisor knows
+    no mount ids, mountinfo still names the mounts below a directory.
+    """
+    return mount_id(fd) if sys.platform == "linux" else os.fstat(fd).st_dev
 
 
 def _elsewhere(number: int, key: str) -> OSError:

@@ -35,25 +35,22 @@ class Backing(NamedTuple):
     file: str
 
 
-def judge_device(key: str, subject: str, devices: Mapping[str, BlockDevice | None]) -> Iterator[Finding | Backing]:
-    """Yield what a device comes to, down to the hardware. `key` is as in `Seen.devices`."""
-    pending, passed = [(key, 0)], set()
-    while pending:
-        key, depth = pending.pop()
-        if key in passed:
-            continue
-        passed.add(key)
-        if depth > _DEEPEST:
-            yield _refused(Ruling.REFUSE_UNKNOWN, subject, key, "stacked too deep to follow")
-        elif key not in devices:
-            lacks = Wanted(frozenset({key}), frozenset())
-            yield _refused(Ruling.REFUSE_UNKNOWN, subject, key, "not looked at")._replace(lacks=lacks)
-        elif (device := devices[key]) is None:
-            yield _unseen(key, subject)
-        else:
-            below = _below(device)
-            yield _judged(key, subject, device, stands=bool(below))
-            pending += [(one, depth + 1) for one in below]
+def judge_device(
+    key: str, subject: str, devices: Mapping[str, BlockDevice | None], above: tuple[str, ...] = ()
+) -> Iterator[Finding | Backing]:
+    """Yield what a device comes to, down to the hardware. Keys are as in `Seen.devices`; `above` are those passed."""
+    if key in above or len(above) >= _DEEPEST:
+        yield _refused(Ruling.REFUSE_UNKNOWN, subject, key, "stacked too deep to follow")
+    elif key not in devices:
+        lacks = Wanted(frozenset({key}), frozenset())
+        yield _refused(Ruling.REFUSE_UNKNOWN, subject, key, "not looked at")._replace(lacks=lacks)
+    elif (device := devices[key]) is None:
+        yield _unseen(key, subject)
+    else:
+        below = _below(device)
+        yield _judged(key, subject, device, stands=bool(below))
+        for one in below:
+            yield from judge_device(one, subject, devices, (*above, key))
 
 
 def _judged(key: str, subject: str, device: BlockDevice, *, stands: bool) -> Finding | Backing:

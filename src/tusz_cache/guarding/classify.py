@@ -115,7 +115,7 @@ def _hint(seen: Seen, ruling: Ruling) -> str:
     steps = [f"copy it to local disk once, and train from there: {sync}"]
     if mount := fingerprint(seen):
         if kind_of(*mount) in {Kind.SHARED, Kind.STACKED}:
-            steps.append(f"or declare what is mounted there: {suggested(seen)!r}")
+            steps.append(f"or declare what is mounted there: {suggested(seen, own_disk=mount.fstype == 'overlay')!r}")
         allowed = Allow(absolute(seen.path), mount.fstype, redact(mount.source), "WHY IT IS FAST ENOUGH")
         steps.append(f"or allow exactly this mount, if it is as fast as a disk: {allowed!r}")
     return "; ".join(steps)

@@ -41,12 +41,13 @@ def judge_declarations(seen: Seen) -> Declared:
     return Declared(tuple(findings), declared.kind if holds else None)
 
 
-def suggested(seen: Seen) -> DeclaredMount:
-    """Return the declaration that would help, as far as the platform's table knows it."""
-    theirs = _longest(seen.platform or (), _names(seen))
-    if theirs is None:
-        return DeclaredMount(absolute(seen.path), "volume", "NAME", "vo-...")
-    return DeclaredMount(theirs.path, theirs.kind, theirs.name, theirs.object_id)
+def suggested(seen: Seen, *, own_disk: bool) -> DeclaredMount:
+    """Return the declaration that may help, as far as the platform's table knows it."""
+    if theirs := _longest(seen.platform or (), _names(seen)):
+        return DeclaredMount(theirs.path, theirs.kind, theirs.name, theirs.object_id)
+    if seen.platform is not None or own_disk:
+        return DeclaredMount("/", "ephemeral")
+    return DeclaredMount(absolute(seen.path), "volume", "NAME", "vo-...")
 
 
 def _names(seen: Seen) -> list[str]:

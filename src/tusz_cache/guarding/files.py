@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 from tusz_cache.entry import META, Entry
 from tusz_cache.errors import Damaged
+from tusz_cache.guarding.hands import READ
 from tusz_cache.guarding.identity import mismatch, no_seal, with_evidence
 from tusz_cache.guarding.reaching import Reach
 from tusz_cache.guarding.stages import judge_files
@@ -19,7 +20,6 @@ from tusz_cache.seal import Seal
 from tusz_cache.sealed import MANIFEST, SEAL, read_records
 
 READS = 24  # files that the probe reads in
-READ = 4096  # bytes of each
 SLOW = 0.005  # seconds
 MANY = 0.25  # share of slow reads that is worth a warning: 6 of 24, by chance once in 160,000 SSDs with 2 % slow reads
 
@@ -37,9 +37,9 @@ class Records(NamedTuple):
 
 def sealed_records(reach: Reach, verdict: Verdict) -> Records:
     """Return the seal and its manifest; the verdict refuses if one is missing or they do not fit."""
-    if reach.read(f"{META}/{SEAL}") is None:
-        return Records(no_seal(verdict))
     try:
+        if _read(reach, SEAL) is None:
+            return Records(no_seal(verdict))
         return Records(verdict, *read_records(lambda name: _opened(reach, name), Path(verdict.path)))
     except Damaged as error:
         return Records(mismatch(verdict, str(error)))
@@ -57,10 +57,21 @@ def bare_records(reach: Reach, verdict: Verdict) -> Records:
 
 
 def _opened(reach: Reach, name: str) -> BinaryIO:
-    data = reach.read(f"{META}/{name}")
+    data = _read(reach, name)
     if data is None:
         raise FileNotFoundError(errno.ENOENT, "there is no such file", name)
     return io.BytesIO(data)
+
+
+def _read(reach: Reach, name: str) -> bytes | None:
+    """Return one of our records, None if it is not there. Raises Damaged if it is anything but a file of the cache."""
+    key = f"{META}/{name}"
+    try:
+        return reach.read(key)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.EXDEV, errno.EINVAL}:
+            raise
+        raise Damaged(f"{key} is a link, on another mount, or no file", hint="remove it, and run sync again") from error
 
 
 def look(reach: Reach, verdict: Verdict, manifest: Manifest | None) -> tuple[Verdict, Manifest]:

@@ -109,6 +109,7 @@ class _Ground:
         passed = (*way.passed, mount)
         judged = set(passed)
         parts = layers(mount) if mount.fstype == "overlay" else []
+        yield noted("mount record", SOURCE, str(mount))
         if not parts:
             yield _hidden(mount, way, "other directories, which are not shown")
         for part in parts:

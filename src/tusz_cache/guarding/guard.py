@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
+from shlex import quote
 from typing import Literal, NamedTuple
 
 from tusz_cache.errors import CacheError, CacheRefused, TargetError, Unresponsive, UsageError
@@ -146,7 +147,7 @@ def _absolute(text: str) -> str:
 
 def _unusable(where: str, error: OSError) -> CacheError:
     if error.errno == errno.ENOENT:
-        hint = f"check the path for typing errors; python -m tusz_cache.sync SOURCE {where} makes a cache there"
+        hint = f"check the path for typing errors; python -m tusz_cache.sync SOURCE {quote(where)} makes a cache there"
         return TargetError(f"there is nothing at {where}", hint=hint)
     if error.errno == errno.ENOTDIR:
         return TargetError(f"{where} is no directory", hint="name the directory that holds the cache")

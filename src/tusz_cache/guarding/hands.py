@@ -65,7 +65,7 @@ class Hands:
     def number(self, path: str) -> str | None:
         """Return "major:minor" of a block device, None if it is none."""
         try:
-            seen = os.stat(path)  # noqa: PTH116 - as above
+            seen = os.stat(path)  # noqa: PTH116 - likewise
         except OSError:
             return None
         return f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}" if stat.S_ISBLK(seen.st_mode) else None
@@ -210,9 +210,8 @@ class _Look:
         try:
             seen = os.fstat(fd)
             if not stat.S_ISREG(seen.st_mode):
-                self.faults.append(
-                    (key, "no file", f"it is {_KINDS.get(stat.S_IFMT(seen.st_mode), 'no regular file')}")
-                )
+                kind = _KINDS.get(stat.S_IFMT(seen.st_mode), "no regular file")
+                self.faults.append((key, "no file", f"it is {kind}"))
                 return
             self.sizes[row] = seen.st_size
             if self._wanted is not None and seen.st_size != self._wanted[row]:
@@ -276,8 +275,9 @@ def serve(line: int) -> None:
 
     hands = Hands(sign)
     say("ready", None)
-    while request := _received(connection):
-        verb, *arguments = request
+    while head := _received(connection, 8):
+        request = _received(connection, int.from_bytes(head, "little"))
+        verb, *arguments = marshal.loads(request)  # noqa: S302 - from the process that started us
         try:
             value = getattr(hands, verb)(*arguments)
         except OSError as error:
@@ -286,13 +286,9 @@ def serve(line: int) -> None:
         say("done", value, value[0].to_bytes(4, sys.byteorder) if verb == "open" else b"")
 
 
-def _received(connection: "_socket.socket") -> "tuple[Any, ...]":
-    head = connection.recv(8, 0x100)  # MSG_WAITALL
-    if len(head) < 8:
-        return ()
-    rest = int.from_bytes(head, "little")
-    frame = bytearray()
-    while len(frame) < rest:
-        frame += connection.recv(min(BLOCK, rest - len(frame)))
-    request: tuple[Any, ...] = marshal.loads(frame)  # noqa: S302 - from the process that started us
-    return request
+def _received(connection: "_socket.socket", size: int) -> bytes:
+    """Return `size` bytes, none if the other end has closed."""
+    data = b""
+    while len(data) < size and (some := connection.recv(size - len(data))):
+        data += some
+    return data if len(data) == size else b""

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 
 from tusz_cache.entry import META
+from tusz_cache.guarding.mountinfo import absolute, within
 from tusz_cache.guarding.values import DeclaredMount, Evidence, Ruling, Says, Verdict
 from tusz_cache.manifest import Manifest
 from tusz_cache.seal import Seal
@@ -23,8 +25,8 @@ def no_seal(verdict: Verdict) -> Verdict:
         with_evidence(verdict, "refuse", "there is none"),
         ruling=Ruling.REFUSE_NO_SEAL,
         reason=reason,
-        hint=f"python -m tusz_cache.sync SOURCE {verdict.path} completes and seals it; a cache that was copied "
-        f"otherwise is adopted by python -m tusz_cache.verify {verdict.path} --level full --against SOURCE",
+        hint=f"python -m tusz_cache.sync SOURCE {quote(verdict.path)} completes and seals it; a cache that was copied "
+        f"otherwise is adopted by python -m tusz_cache.verify {quote(verdict.path)} --level full --against SOURCE",
     )
 
 
@@ -34,7 +36,7 @@ def mismatch(verdict: Verdict, detail: str) -> Verdict:
         with_evidence(verdict, "refuse", detail),
         ruling=Ruling.REFUSE_SEAL_MISMATCH,
         reason=f"{verdict.path} is not the cache that was sealed and is expected: {detail}",
-        hint=f"python -m tusz_cache.sync SOURCE {verdict.path} repairs it and seals it anew",
+        hint=f"python -m tusz_cache.sync SOURCE {quote(verdict.path)} repairs it and seals it anew",
     )
 
 
@@ -80,5 +82,5 @@ def declared_volume(mounts: Sequence[DeclaredMount], *paths: str) -> str:
 
 def nearest_mount(mounts: Sequence[DeclaredMount], *paths: str) -> DeclaredMount | None:
     """Return the mount whose declared path is the longest above one of `paths`."""
-    above = [mount for mount in mounts if any(f"{path}/".startswith(mount.path.rstrip("/") + "/") for path in paths)]
-    return max(above, key=lambda mount: len(mount.path.rstrip("/")), default=None)
+    above = [mount for mount in mounts if any(within(path, absolute(mount.path)) for path in paths)]
+    return max(above, key=lambda mount: len(absolute(mount.path)), default=None)

@@ -61,18 +61,21 @@ class Reach:
         self._fds: list[int] = []  # received, and ours to close
 
     def __enter__(self) -> Self:
-        if not sys.executable:
-            raise TargetError("this Python does not know its own program", hint="run the command `tusz-cache guard`")
         self._line, theirs = socket.socketpair()
         where = str(Path(__file__).parents[1])
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, where, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us; the child goes when we say so
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, where, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for us; the child goes when we say so
+                )
+            except OSError as error:
+                self._line.close()
+                hint = "a process that looks at files is needed: see whether Python may start one here"
+                raise TargetError(f"cannot start {sys.executable or 'Python'}: {error.strerror}", hint=hint) from error
         self._line.settimeout(READY)
         self._ready = False
         return self

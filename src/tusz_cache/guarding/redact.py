@@ -7,8 +7,8 @@ _SECRETS = "pass|pwd|secret|token|key|cred|sig|sas|auth"
 _HIDDEN = tuple(
     re.compile(pattern, flags)
     for pattern, flags in (
-        # rclone: connection strings, ":s3,secret_access_key=...:bucket", and its mark of one, ":s3{6KBlL}:bucket"
-        (r"\A(?P<keep>:?[\w.+-]+,).*=.*(?=:[^:]*\Z)", re.DOTALL),
+        # rclone: connection strings, ":s3,secret_access_key=...:bucket", and what it makes of them, ":s3{6KBlL}:bucket"
+        (r"\A(?P<keep>:[\w.+-]+,).*=.*(?=:[^:]*\Z)", re.DOTALL),
         (r"(?<=\{)[^}]*(?=\})", 0),
         # https://user:password@host, //user:password@host/share, https://token@host
         (r"(?<=//)[^\s@]*:\S*(?=@)", 0),
