@@ -1,5 +1,6 @@
 """verify_cache: check a cache against its seal and its source, adopt one that has none, repair what is damaged."""
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -130,12 +131,11 @@ class _Work:
         return _Seen(manifest=manifest, found=found, source=store.url, differences=differences)
 
     def _way_to_a_seal(self, error: Damaged) -> str:
-        root = self.place.root
-        if read_set_aside(root) is not None:
-            return f"a repair was interrupted: python -m tusz_cache.verify {root} --repair"
+        command = f"python -m tusz_cache.verify {shlex.quote(str(self.place.root))}"
+        if read_set_aside(self.place.root) is not None:
+            return f"a repair was interrupted: {command} --repair"
         if self.against is not None:
-            command = f"python -m tusz_cache.verify {root} --level full --against {self.against}"
-            return f"{command} seals it if it is whole"
+            return f"{command} --level full --against {shlex.quote(self.against)} seals it if it is whole"
         return error.hint
 
     def _adopted(self, source: str) -> _Seen:
