@@ -24,6 +24,7 @@ from tests.support.seeing import (
     SYNTHETIC,
     disk,
     look,
+    mounted,
     rule,
 )
 from tusz_cache.guarding.classify import classify, wanted
@@ -32,10 +33,6 @@ from tusz_cache.guarding.values import DarwinAnswer, Ruling, Seen, Statfs, Windo
 LOCAL, MEMORY = Ruling.ACCEPT_LOCAL_BLOCK, Ruling.ACCEPT_MEMORY
 STORE, NETWORK = Ruling.REFUSE_OBJECT_STORE, Ruling.REFUSE_NETWORK
 UNKNOWN, MIXED = Ruling.REFUSE_UNKNOWN, Ruling.REFUSE_MIXED
-
-
-def mounted(fstype: str, source: str, device: str = "0:99", point: str = "/data", options: str = "rw") -> str:
-    return f"70 27 {device} / {point} rw,relatime shared:9 - {fstype} {source} {options}"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class _Ground:
         """Yield what a mount comes to."""
         if mount is None:
             yield found(Ruling.REFUSE_UNKNOWN, "mount record", SOURCE, f"{way.subject} is on a mount that is not shown")
-        elif len(way.passed) >= _DEEPEST:
+        elif mount in way.passed or len(way.passed) >= _DEEPEST:
             yield _judged(Ruling.REFUSE_UNKNOWN, mount, f"{way.subject} is on mounts stacked too deep to follow")
         elif mount.kind is Kind.STACKED:
             yield from self._of_layers(mount, way)
@@ -68,8 +68,8 @@ class _Ground:
             ruling, what = _PLAIN[mount.kind]
             reason = f"{way.subject} is {what.format(mount.label)}"
             yield _judged(ruling, mount, reason, _HINTS.get(mount.fstype, ""))
-        if mount and mount.kind is Kind.LOCAL:
-            yield from self._of_source(mount, way)
+            if mount.kind is Kind.LOCAL:
+                yield from self._of_source(mount, way)
 
     def _of_source(self, mount: Mount, way: Way) -> Iterator[Finding]:
         """Yield what the devices of a mount come to."""
