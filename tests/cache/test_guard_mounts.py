@@ -139,6 +139,16 @@ def test_a_mount_point_with_odd_characters_is_found(here: Path, store: Path) -> 
         assert set() == mounted.opened
 
 
+def test_dots_after_a_link_lead_where_the_link_does(here: Path, cache: Path, store: Path) -> None:
+    """`link/../cache` is beside what the link leads to, not beside the link."""
+    shutil.copytree(store, store / "cache")
+    with mounting.bucket(store, here / "mnt") as mounted:
+        (here / "link").symlink_to(mounted.path / "train")
+        refused(guard(f"{here}/link/../cache"), STORE)
+        assert set() == mounted.opened
+        accepted(guard(f"{here}/store/../cache"), "ACCEPT_MEMORY")
+
+
 def test_a_sibling_with_a_longer_name_is_another_place(cache: Path, here: Path, store: Path) -> None:
     """A bucket at `cache-s3` or `cac` says nothing about `cache`."""
     with mounting.bucket(store, here / "cache-s3"), mounting.bucket(store, here / "cac"):
