@@ -24,7 +24,6 @@ _REMOTE_PATHS = {
     r"/nvme-fabrics/": "NVMe over a network",
 }
 _REMOTE_TRANSPORTS = {"tcp", "rdma", "fc", "loop"}
-_STACKED = ("dm-", "md", "bcache")
 _CLOUD = ("Amazon Elastic Block Store", "nvme_card-pd", "PersistentDisk", "MSFT NVMe Accelerator")
 _PARTITION = re.compile(r".*/(?:block/(?P<disk>[^/]+)|(?P<nvme>nvme\d+n\d+))/(?P<name>[^/]+)")
 
@@ -71,14 +70,11 @@ def _judged(key: str, subject: str, device: BlockDevice, *, stands: bool) -> Fin
         return noted("block stack", _where(key), f"{detail}: stands on other devices")
     if device.backing_file == "" or name.startswith("loop"):
         return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, and the file behind it is hidden", detail)
-    if name.startswith(_STACKED):
-        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, and what it is made of is hidden", detail)
     if re.match(r"zram|ram\d", name):
         return found(Ruling.ACCEPT_MEMORY, "block stack", _where(key), f"{subject} is in memory ({name})", detail)
-    if "/nvme-subsystem/" in device.sysfs and not device.attributes.get("transport"):
-        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, by paths that are hidden", detail)
-    if "/devices/virtual/" in device.sysfs and not re.match(r"nvme|zd\d", name):
-        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"a virtual device of unknown kind ({name})", detail)
+    known = device.attributes.get("transport") or name.startswith("zd")  # NVMe by several paths, or a ZFS volume
+    if "/devices/virtual/" in device.sysfs and not known:
+        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, and what is behind it is hidden", detail)
     return _local(key, subject, device, model, detail)
 
 

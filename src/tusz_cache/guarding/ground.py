@@ -105,9 +105,8 @@ class _Ground:
             yield from self.of_mount(self.table.find(real), Way(subject, passed=passed))
 
     def _of_layers(self, mount: Mount, way: Way) -> Iterator[Finding]:
-        """Yield what the layers of an overlay come to, those on one mount once."""
+        """Yield what the layers of an overlay come to."""
         passed = (*way.passed, mount)
-        judged = set(passed)
         parts = layers(mount) if mount.fstype == "overlay" else []
         yield noted("mount record", SOURCE, str(mount))
         if not parts:
@@ -121,8 +120,7 @@ class _Ground:
             carrier = self.table.find(real) if real is not None else None
             if carrier is None or carrier in passed:  # on the host, relative, or itself
                 yield _hidden(mount, way, f"layers, of which {part or 'one'} is out of sight")
-            elif carrier not in judged:
-                judged.add(carrier)
+            else:
                 yield from self.of_mount(carrier, Way(subject, passed=passed))
 
 
