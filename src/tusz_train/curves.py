@@ -37,8 +37,8 @@ class Predicted:
         check_probabilities(self.probabilities, self.rate)
         if abs(len(self.probabilities) - self.reference.duration * self.rate) > 1:
             raise UsageError(
-                f"{self.reference.recording}: {len(self.probabilities)} probabilities at {self.rate:g} Hz are not those of "
-                f"{self.reference.duration:g} s",
+                f"{self.reference.recording}: {len(self.probabilities)} probabilities at {self.rate:g} Hz "
+                f"are not those of {self.reference.duration:g} s",
                 hint="stitch the windows over the recording's true duration; its tail counts too",
             )
 

@@ -19,7 +19,7 @@ _IN_ORDER = "give the windows of one recording, each once, in the order of their
 
 
 def window_starts(n_samples: int, length: int, stride: int) -> range:
-    """Return where windows begin so that each sample lies in one. The last may reach past the end: `cut_window` pads."""
+    """Return where windows begin so that each sample is in one. The last may reach past the end: `cut_window` pads."""
     if not 0 < stride <= length:
         raise UsageError(f"a stride of {stride} with windows of {length} makes no sense", hint="0 < stride <= length")
     if n_samples < 1:
@@ -68,6 +68,8 @@ def stitch_pieces(
     Raises UsageError for windows out of order or apart, and for predictions that are not finite.
     """
     length = len(weights_L)
+    if not np.all(weights_L > 0):
+        raise UsageError("some weights are not above 0", hint="take hann() or trapezoid(): the ends need weight too")
     sums_L, totals_L = np.zeros(length), np.zeros(length)
     at, seen = 0, 0  # the sample at which the sums begin; the one before which all lie in a window
     for start, predictions_L in windows:

@@ -1,7 +1,7 @@
 """Scoring as SzCORE does it: events and samples (1 Hz), counted by the field's own library, `timescoring`.
 
 Its parameters are left as they are: events at 10 Hz, gaps below 90 s closed, events over 300 s split, a detection may
-begin 30 s before and end 60 s after. Here are only the sums over recordings and the ratios, by the library's conventions.
+begin 30 s before and end 60 s after. Here are only the sums over recordings, and the ratios by its conventions.
 """
 
 import functools
