@@ -186,7 +186,7 @@ SHARED = {
     "errors": "one tree of errors, with hints and exit codes",
     "cli": "options, output and exit codes that are the same for every command",
     "progress": "carries the wish to stop",
-    "report": "tables for people and notebooks",
+    "layout": "tables for people and notebooks",
     "verbs": "from a verb to its module",
 }
 TORCH: set[str] = set()  # modules of tusz_train that may import torch; scoring never does

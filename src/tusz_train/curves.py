@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tusz_cache.errors import UsageError
-from tusz_cache.report import as_html, as_table
+from tusz_cache.layout import as_html, as_table
 from tusz_train import nedc, ranking, szcore
 from tusz_train.events import Detection, Floats, RecordingEvents, check_probabilities, find_events
 from tusz_train.nedc import Ovlp

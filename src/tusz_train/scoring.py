@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tusz_cache.errors import UsageError
-from tusz_cache.report import as_html, as_table
+from tusz_cache.layout import as_html, as_table
 from tusz_train import nedc, szcore
 from tusz_train.events import RecordingEvents
 from tusz_train.nedc import Ovlp
