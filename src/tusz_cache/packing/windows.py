@@ -57,7 +57,9 @@ class WindowStore(ABC):
         """Return (recording, window of that recording) of each index, as two arrays. Raises IndexError, UsageError."""
         given = np.asarray(indices)
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-            raise UsageError(f"{given.dtype} of shape {given.shape} are no indices", hint="give a list of whole numbers")
+            raise UsageError(
+                f"{given.dtype} of shape {given.shape} are no indices", hint="give a list of whole numbers"
+            )
         wanted = given.astype(np.int64)
         if len(wanted) and not -len(self) <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"windows {wanted.min()} to {wanted.max()} of {len(self)}")
