@@ -130,9 +130,10 @@ class SplitWriter:
         left = [name for name in order if name not in there]
         self._take_over()
         kept: list[Laid] = []
-        if left and left[0] in claims:
+        claimed = [claims[name] for name in itertools.takewhile(claims.__contains__, left)]
+        if claimed:
             self._open = self._new_shard(len(self.shards))
-            kept = list(itertools.takewhile(self._open.keep, map(claims.get, left)))
+            kept = list(itertools.takewhile(self._open.keep, claimed))
             self.laid += kept
         return left[len(kept) :]
 
