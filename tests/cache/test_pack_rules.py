@@ -134,7 +134,7 @@ def test_a_store_does_not_lie_in_its_cache_nor_around_it(cache: Path, room: Path
     assert before == state(cache)
 
 
-@pytest.mark.parametrize("holding", ["thesis.tex", "train/a.npz", f"{META}/seal.json"])
+@pytest.mark.parametrize("holding", ["thesis.tex", "train/a.npz", f"{META}/seal.json", f"{META}/partial/0123"])
 def test_a_directory_that_holds_something_else_is_left_alone(cache: Path, room: Path, holding: str):
     """A directory with a user's files, or with another cache, is exit 5 and untouched."""
     path = room / "store" / holding
@@ -356,6 +356,7 @@ def test_the_number_of_workers_changes_no_byte(cache: Path, room: Path, shards: 
 def test_a_run_that_was_killed_before_its_first_note_is_no_foreign_directory(cache: Path, room: Path):
     """Our own empty directory, which a run leaves that is killed at once, may be packed into."""
     (room / "store" / META / "partial").mkdir(parents=True)
+    (room / "store" / META / "pack.json.0123.draft").touch()
 
     assert 6 == pack_cache(cache, room / "store").packed
 

@@ -35,7 +35,7 @@ from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
 from tusz_cache.packing.survey import PackSettings, Survey, check_space, survey
 from tusz_cache.plan import Filters
 from tusz_cache.progress import Progress
-from tusz_cache.sealed import SEAL, read_sealed
+from tusz_cache.sealed import read_sealed
 from tusz_cache.settings import cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.opening import target_path
@@ -85,7 +85,8 @@ def _check_place(place: Target, cache: AdmittedCache) -> None:
         raise ForeignTarget(f"{root} and the cache {cache.root} lie in each other", hint="choose a directory beside it")
     if (place.meta / JOB).exists() or not root.is_dir():
         return
-    if any(path.name != META for path in root.iterdir()) or (place.meta / SEAL).exists():
+    begun = {root / META / "lock", *(root / META).glob(f"{JOB}.*")}  # all that a run killed at its start leaves
+    if any(not path.is_dir() and path not in begun for path in root.rglob("*")):
         raise ForeignTarget(f"{root} holds files, and no packed store", hint="choose an empty or a new directory")
 
 
