@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -512,7 +513,7 @@ def test_packing_holds_few_files_open(room: Path):
 @pytest.mark.slow
 def test_recordings_of_real_size_take_little_memory(room: Path):
     """Recordings of 85 MB, folded by two workers, need less than a gigabyte."""
-    write_cache(room / "cache", SIZES["real"], workers=2)
+    write_cache(room / "cache", replace(SIZES["real"], train_patients=2, dev_patients=1), workers=2)
     seal_cache(room / "cache")
     code, memory = weighed("pack", room / "cache", room / "store", "--workers", 2, "--quiet")
 
