@@ -13,22 +13,26 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 import tusz_cache
+import tusz_train
 from tusz_cache import errors, holdings, seal, sealed
 from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
-from tusz_cache.doctor_report import DoctorReport
 from tusz_cache.entry import META, Entry, Proof
 from tusz_cache.errors import EXIT_CODES, BadResponse
-from tusz_cache.guarding.stages import refused_url
-from tusz_cache.guarding.values import Evidence, Ruling, Verdict
 from tusz_cache.manifest import Manifest, SplitCount
 from tusz_cache.manifest_file import digest, to_bytes
-from tusz_cache.measuring import Speed
 from tusz_cache.plan import Plan
-from tusz_cache.report import Failure, SyncReport
-from tusz_cache.verify_report import VerifyReport
+from tusz_cache.report import Failure, SyncReport, VerifyReport
+from tusz_train import errors as train_errors
+from tusz_train.__main__ import VERBS as TRAIN_VERBS
+from tusz_train.curves import Predicted, score_predictions
+from tusz_train.events import Event, RecordingEvents
+from tusz_train.scoring import score_recordings
 
 HEAD = """\
 <!-- Written by tests/support/reference.py from the code. Do not edit: `make docs` writes it anew. -->
@@ -49,8 +53,9 @@ def render() -> str:
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each verb."""
-    return {verb: importlib.import_module(f"tusz_cache.{verb}").parser() for verb in VERBS}
+    """Return the parser of each command, by how it is called: `python -m tusz_cache.sync`."""
+    modules = [f"tusz_cache.{verb}" for verb in VERBS] + [f"tusz_train.{verb}" for verb in TRAIN_VERBS]
+    return {made.prog: made for module in modules for made in [importlib.import_module(module).parser()]}
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[str]:
@@ -59,7 +64,10 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _commands() -> Iterator[str]:
-    yield "## Commands\n\n`tusz-cache VERB` does the same as `python -m tusz_cache.VERB`.\n"
+    yield """## Commands
+
+`tusz-cache VERB` does the same as `python -m tusz_cache.VERB`, `tusz-train VERB` as `python -m tusz_train VERB`.
+"""
     for parser in parsers().values():
         positional = [action for action in parser._actions if not action.option_strings]
         names = " ".join(f"[{_metavar(a)}]" if a.nargs == "?" else _metavar(a) for a in positional)
@@ -101,6 +109,12 @@ Everything raised on purpose derives from `tusz_cache.CacheError`, says in `.hin
 
 ```text
 {_tree(errors)}
+```
+
+Training adds, in `tusz_train.errors`:
+
+```text
+{_tree(train_errors)}
 ```
 """
 
@@ -149,36 +163,27 @@ def _json() -> Iterator[str]:
         bytes=20_000_000,
         seconds=0.01,
         missing=("dev/x.npz",),
-        source="s3://bucket/tusz",
-        compared=True,
         expected={"train": (1, 1), "dev": (1, 0)},
     )
     yield _sample("`verify`", verified.as_dict())
-    yield _sample("`guard`", refused_url("s3://bucket/tusz").as_dict())
-    yield _sample("`doctor`", _examined().as_dict())
+    yield _sample("`score`", _scored())
+    yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
     yield _sample("any command that ends with an error", refused)
 
 
-def _examined() -> DoctorReport:
-    seen = Evidence("mount record", "/proc/self/mountinfo", "accept", "mount 27 at /ssd: type ext4")
-    verdict = Verdict(
-        path="/ssd/tusz",
-        real_path="/ssd/tusz",
-        ruling=Ruling.REFUSE_NO_SEAL,
-        reason="/ssd/tusz has no seal: it was never completed, or a sync is under way or was interrupted",
-        hint="…",
-        evidence=(seen,),
-    )
-    return DoctorReport(
-        verdict=verdict,
-        state="interrupted",
-        next_step="python -m tusz_cache.sync SOURCE /ssd/tusz",
-        free_bytes=800_000_000_000,
-        splits=_SPLITS,
-        journal=(1, 1),
-        speeds=(Speed("sequential", 2_097_152, 10, 20_000_000, 0.01, 0.001, evicted=True),),
-    )
+def _scored() -> dict[str, Any]:
+    reference = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(100.0, 160.0),))
+    hypothesis = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(120.0, 150.0), Event(500.0, 520.0)))
+    return score_recordings([(reference, hypothesis)]).as_dict()
+
+
+def _curves() -> dict[str, Any]:
+    reference = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(100.0, 160.0),))
+    p_T = np.zeros(3600, np.float32)
+    p_T[120:150], p_T[500:520] = 0.9, 0.6
+    found = score_predictions([Predicted(reference, p_T, 1.0)]).as_dict()
+    return found | {"points": found["points"][40:41]}
 
 
 def _sample(title: str, value: object) -> str:
@@ -193,13 +198,12 @@ def _disk() -> Iterator[str]:
         ("seal.json", "the statement that the cache is whole; gone while a run changes anything"),
         ("manifest.jsonl", "what the cache holds, one file a line, under the seal by its SHA-256"),
         ("leftovers.jsonl", "files that the tool wrote and the source no longer has, in the manifest's form"),
-        ("repair.json", "the seal of a cache that is being repaired, set aside until all is whole again"),
         ("journal", "what an unfinished run has done; gone after sealing"),
         ("partial/", "files that are not whole yet, named by key, size and version"),
         ("trash/", "files that `--delete` removed, until the seal"),
         ("lock", "held by the one run that may write; says which"),
     ]
-    expected = {sealed.SEAL, sealed.MANIFEST, sealed.REPAIR, holdings.LEFTOVERS, journal.NAME}
+    expected = {sealed.SEAL, sealed.MANIFEST, holdings.LEFTOVERS, journal.NAME}
     assert expected <= {name for name, _ in rows}, "a file was renamed: describe it here"
     yield f"## Files\n\nIn `TARGET/{META}/`, and nowhere else in the mirrored tree:\n"
     yield _table(("file", "meaning"), ((f"`{name}`", meaning) for name, meaning in rows))
@@ -238,9 +242,14 @@ def _fenced(text: str) -> str:
 
 
 def _python() -> Iterator[str]:
-    yield "## Python\n\nThe public names of `tusz_cache`.\n"
-    for name in tusz_cache.__all__:
-        thing = getattr(tusz_cache, name)
+    for package in (tusz_cache, tusz_train):
+        yield f"## Python: `{package.__name__}`\n\nIts public names.\n"
+        yield from _public(package)
+
+
+def _public(package: ModuleType) -> Iterator[str]:
+    for name in package.__all__:
+        thing = getattr(package, name)
         if not hasattr(thing, "__module__"):
             continue
         node = _definition(thing)
@@ -265,7 +274,7 @@ def _definition(thing: type) -> ast.ClassDef | ast.FunctionDef:
 def _class(node: ast.ClassDef, lines: list[str]) -> Iterator[str]:
     bases = ", ".join(ast.unparse(base) for base in node.bases)
     yield f"### `{node.name}{f'({bases})' if bases else ''}`\n\n{_doc(node)}\n"
-    fields = [child for child in node.body if isinstance(child, ast.AnnAssign) and ast.unparse(child.target) != "_"]
+    fields = [child for child in node.body if isinstance(child, ast.AnnAssign)]
     if fields:
         constants = _constants(lines)
         rows = (
