@@ -22,12 +22,17 @@ import tusz_train
 from tusz_cache import errors, holdings, seal, sealed
 from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
+from tusz_cache.doctor_report import DoctorReport
 from tusz_cache.entry import META, Entry, Proof
 from tusz_cache.errors import EXIT_CODES, BadResponse
+from tusz_cache.guarding.stages import refused_url
+from tusz_cache.guarding.values import Evidence, Ruling, Verdict
 from tusz_cache.manifest import Manifest, SplitCount
 from tusz_cache.manifest_file import digest, to_bytes
+from tusz_cache.measuring import Speed
 from tusz_cache.plan import Plan
-from tusz_cache.report import Failure, SyncReport, VerifyReport
+from tusz_cache.report import Failure, SyncReport
+from tusz_cache.verify_report import VerifyReport
 from tusz_train import errors as train_errors
 from tusz_train.__main__ import VERBS as TRAIN_VERBS
 from tusz_train.curves import Predicted, score_predictions
@@ -163,13 +168,38 @@ def _json() -> Iterator[str]:
         bytes=20_000_000,
         seconds=0.01,
         missing=("dev/x.npz",),
+        source="s3://bucket/tusz",
+        compared=True,
         expected={"train": (1, 1), "dev": (1, 0)},
     )
     yield _sample("`verify`", verified.as_dict())
+    yield _sample("`guard`", refused_url("s3://bucket/tusz").as_dict())
+    yield _sample("`doctor`", _examined().as_dict())
     yield _sample("`score`", _scored())
     yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
     yield _sample("any command that ends with an error", refused)
+
+
+def _examined() -> DoctorReport:
+    seen = Evidence("mount record", "/proc/self/mountinfo", "accept", "mount 27 at /ssd: type ext4")
+    verdict = Verdict(
+        path="/ssd/tusz",
+        real_path="/ssd/tusz",
+        ruling=Ruling.REFUSE_NO_SEAL,
+        reason="/ssd/tusz has no seal: it was never completed, or a sync is under way or was interrupted",
+        hint="…",
+        evidence=(seen,),
+    )
+    return DoctorReport(
+        verdict=verdict,
+        state="interrupted",
+        next_step="python -m tusz_cache.sync SOURCE /ssd/tusz",
+        free_bytes=800_000_000_000,
+        splits=_SPLITS,
+        journal=(1, 1),
+        speeds=(Speed("sequential", 2_097_152, 10, 20_000_000, 0.01, 0.001, evicted=True),),
+    )
 
 
 def _scored() -> dict[str, Any]:
@@ -198,12 +228,13 @@ def _disk() -> Iterator[str]:
         ("seal.json", "the statement that the cache is whole; gone while a run changes anything"),
         ("manifest.jsonl", "what the cache holds, one file a line, under the seal by its SHA-256"),
         ("leftovers.jsonl", "files that the tool wrote and the source no longer has, in the manifest's form"),
+        ("repair.json", "the seal of a cache that is being repaired, set aside until all is whole again"),
         ("journal", "what an unfinished run has done; gone after sealing"),
         ("partial/", "files that are not whole yet, named by key, size and version"),
         ("trash/", "files that `--delete` removed, until the seal"),
         ("lock", "held by the one run that may write; says which"),
     ]
-    expected = {sealed.SEAL, sealed.MANIFEST, holdings.LEFTOVERS, journal.NAME}
+    expected = {sealed.SEAL, sealed.MANIFEST, sealed.REPAIR, holdings.LEFTOVERS, journal.NAME}
     assert expected <= {name for name, _ in rows}, "a file was renamed: describe it here"
     yield f"## Files\n\nIn `TARGET/{META}/`, and nowhere else in the mirrored tree:\n"
     yield _table(("file", "meaning"), ((f"`{name}`", meaning) for name, meaning in rows))
@@ -274,7 +305,7 @@ def _definition(thing: type) -> ast.ClassDef | ast.FunctionDef:
 def _class(node: ast.ClassDef, lines: list[str]) -> Iterator[str]:
     bases = ", ".join(ast.unparse(base) for base in node.bases)
     yield f"### `{node.name}{f'({bases})' if bases else ''}`\n\n{_doc(node)}\n"
-    fields = [child for child in node.body if isinstance(child, ast.AnnAssign)]
+    fields = [child for child in node.body if isinstance(child, ast.AnnAssign) and ast.unparse(child.target) != "_"]
     if fields:
         constants = _constants(lines)
         rows = (
