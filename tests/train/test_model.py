@@ -10,6 +10,7 @@ from torch import nn  # noqa: E402 - after torch is known to be there
 from torch.nn import functional  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from tests.support.config_reference import ROOT  # noqa: E402
 from tusz_train.config import ModelConfig  # noqa: E402
 from tusz_train.errors import WrongShape  # noqa: E402
 from tusz_train.model.architecture import PRESETS, Architecture, forward_flops, training_flops  # noqa: E402
@@ -97,6 +98,16 @@ def test_the_small_model_is_small():
 
     assert 30 * forward_flops(small) < forward_flops(full)
     assert (full.channels, full.samples, full.stride) == (small.channels, small.samples, small.stride)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_page_tells_the_sizes(name: str):
+    """Parameters and operations in docs/training.md are those of the code."""
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in SeizureTransformer(PRESETS[name]).parameters())
+
+    row = f"| `{name}` | {parameters:,} | {forward_flops(PRESETS[name]) / 1e9:.3g} GFLOP |"
+    assert row in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 # shapes
