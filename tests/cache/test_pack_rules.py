@@ -24,7 +24,8 @@ from tests.support.recordings import (
     write_split,
 )
 from tests.support.running import META, run, state, tree, weighed
-from tusz_cache import CacheGuard, open_store, pack_cache, read_window_manifest
+from tusz_cache import CacheGuard, Durability, open_store, pack_cache, read_window_manifest
+from tusz_cache.copying import journal
 from tusz_cache.errors import BadRecording, Damaged, ForeignTarget, UsageError
 from tusz_cache.packing import splitting
 from tusz_cache.progress import Progress
@@ -362,6 +363,25 @@ def test_a_run_that_was_killed_before_its_first_note_is_no_foreign_directory(cac
     assert 6 == pack_cache(cache, room / "store").packed
 
 
+def test_a_volume_s_commit_comes_before_what_is_said_to_be_there(cache: Path, room: Path, shards: None):
+    """With a commit of the caller's, no record names a file as lying there that no commit has covered."""
+    covered: set[str] = set()
+    store = room / "store"
+
+    def claimed() -> set[str]:
+        with (store / META / "journal").open("rb") as file:
+            return set(journal.replay(file).done.keys)
+
+    def commit() -> None:
+        assert claimed() <= covered
+        covered.update(tree(store))
+
+    pack_cache(cache, store, durability=Durability("commit", commit=commit, every_bytes=3_000_000))
+
+    assert set(tree(store)) <= covered
+    assert is_whole(cache, store)
+
+
 # the seal
 
 
@@ -390,6 +410,20 @@ def test_a_damaged_store_is_not_admitted(cache: Path, room: Path):
     os.truncate(shard, len(data) - 1)
 
     assert 5 == run("guard", room / "store", "--quiet").code
+
+
+def test_what_mirrors_a_source_leaves_a_store_alone(cache: Path, room: Path):
+    """Sync, repair and comparison with a source refuse a store with exit 5, and name the command that mends it."""
+    pack_cache(cache, room / "store")
+    before = state(room / "store")
+    for ran in (
+        run("sync", cache, room / "store"),
+        run("verify", room / "store", "--repair"),
+        run("verify", room / "store", "--against", cache),
+    ):
+        assert 5 == ran.code
+        assert "tusz_cache.pack" in ran.err
+    assert before == state(room / "store")
 
 
 # window manifest and dataset index

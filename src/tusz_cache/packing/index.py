@@ -75,6 +75,12 @@ class Index:
         """Windows in all."""
         return sum(recording.windows for recording in self.recordings)
 
+    @property
+    def files(self) -> set[str]:
+        """The names of all files that it speaks of."""
+        own = {row.labels for row in self.recordings if row.labels is not None} - {SMALL_LABELS}
+        return own | {name for shard in self.shards for name in (shard.file, shard.labels)}
+
 
 def to_bytes(index: Index) -> bytes:
     """Return the file `index.json`."""
