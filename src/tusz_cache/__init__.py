@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tusz_cache.guarding.guard import CacheGuard
     from tusz_cache.guarding.values import Allow, DeclaredMount, Verdict
     from tusz_cache.manifest import Manifest
+    from tusz_cache.packing.manifests import read_window_manifest
     from tusz_cache.packing.npz import read_windows
     from tusz_cache.packing.report import PackReport
     from tusz_cache.packing.store import open_store
@@ -55,6 +56,7 @@ _HOMES = {
     "pack_cache": "packing.writer",
     "plan_copy": "planning",
     "populate_cache": "workflow",
+    "read_window_manifest": "packing.manifests",
     "read_windows": "packing.npz",
     "verify_cache": "verifying",
 }
@@ -85,6 +87,7 @@ __all__ = [
     "pack_cache",
     "plan_copy",
     "populate_cache",
+    "read_window_manifest",
     "read_windows",
     "verify_cache",
 ]
