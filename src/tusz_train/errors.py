@@ -1,7 +1,8 @@
 """Every error that this package raises on purpose, beside those of `tusz_cache.errors`.
 
 CacheError
-└── BadAnnotations      2  an annotation file cannot be read, or does not say what its form demands
+├── BadAnnotations      2  an annotation file cannot be read, or does not say what its form demands
+└── OrderChanged        2  a saved position belongs to another order of windows
 """
 
 from tusz_cache.errors import CacheError
@@ -9,5 +10,11 @@ from tusz_cache.errors import CacheError
 
 class BadAnnotations(CacheError):
     """An annotation file cannot be read, or does not say what its form demands."""
+
+    exit_code = 2
+
+
+class OrderChanged(CacheError):
+    """A saved position belongs to another order of windows, so going on from it would repeat some and skip others."""
 
     exit_code = 2
