@@ -13,9 +13,7 @@ from tusz_train.data.order import numbers
 
 
 def limits(files: int) -> dict[str, int]:
-    """Return how many files each split keeps where train keeps `files`. Raises UsageError."""
-    if files < 1:
-        raise UsageError(f"a limit of {files} files leaves nothing", hint="give 1 or more, or no limit")
+    """Return how many files each split keeps where train keeps `files`."""
     return {"train": files, "dev": max(1, files // 5)}
 
 
@@ -24,9 +22,12 @@ def choose_files(
 ) -> tuple[str, ...]:
     """Return `count` of the files, sorted; all if there are no more.
 
-    With seizures as often as among all, though at least one, and one without; no patient has two files as long as another
-    has none. patients, has_seizure: of each file. The order in which files are given does not matter.
+    Seizures are as frequent as among all files, though one file has some and one has none where there is room. Of
+    either kind, patients with few files so far come first. patients, has_seizure: of each file. The order in which
+    files are given does not matter. Raises UsageError for a count below 1.
     """
+    if count < 1:
+        raise UsageError(f"a limit of {count} files leaves nothing", hint="give 1 or more, or no limit")
     rows = sorted(zip(files, patients, has_seizure, strict=True))
     tickets = dict(zip((name for name, _, _ in rows), numbers(len(rows), "limit", seed).tolist(), strict=True))
     pools = {kind: [(name, patient) for name, patient, has in rows if bool(has) is kind] for kind in (True, False)}
@@ -46,13 +47,10 @@ def choose_files(
 
 
 def _quotas(with_seizure: int, without: int, count: int) -> dict[bool, int]:
-    """Return how many files with and without seizures are chosen."""
-    if not count:
-        return {True: 0, False: 0}
-    wanted = round(count * with_seizure / (with_seizure + without))
-    lowest = max(min(1, with_seizure), count - without)
-    highest = min(with_seizure, count - min(1, without)) if count > 1 else with_seizure
-    wanted = min(max(wanted, lowest), max(highest, lowest))
+    """Return how many files with and without seizures are chosen, `count` in all, one of each kind if there is room."""
+    lowest = max(count - without, min(1, with_seizure))
+    highest = min(with_seizure, max(count - min(1, without), lowest))
+    wanted = min(max(round(count * with_seizure / max(with_seizure + without, 1)), lowest), highest)
     return {True: wanted, False: count - wanted}
 
 
@@ -65,11 +63,12 @@ def limited(manifest: WindowManifest, count: int, seed: int) -> WindowManifest:
 
 def only(manifest: WindowManifest, files: Collection[str]) -> WindowManifest:
     """Return the manifest's rows of `files`, in the same order."""
-    is_kept_F = np.array([name in set(files) for name in manifest.files], bool)
+    wanted = frozenset(files)
+    is_kept_F = np.array([name in wanted for name in manifest.files], bool)
     is_kept_R = is_kept_F[manifest.file_numbers]
-    new_number_F = np.cumsum(is_kept_F, dtype=np.int32) - 1
+    new_number_F = np.cumsum(is_kept_F) - 1
     return WindowManifest(
-        tuple(name for name in manifest.files if name in set(files)),
+        tuple(name for name in manifest.files if name in wanted),
         new_number_F[manifest.file_numbers[is_kept_R]].astype(np.int32),
         manifest.windows[is_kept_R],
         manifest.categories[is_kept_R],

@@ -1,11 +1,13 @@
 """Orders that depend on a key alone: not on versions, workers or devices. Pure.
 
-numpy's Generator may draw otherwise in a later version, and a saved position would then point elsewhere. So the numbers
-are SplitMix64, written out here: number i is a bijective mix of key + i * GOLDEN, and sorting them permutes without ties.
+numpy's Generator may draw otherwise in a later version, and a saved position would then point elsewhere. So the
+numbers are SplitMix64, written out here: number i is a bijective mix of key + i * GOLDEN, so that sorting them permutes
+without ties.
 """
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 def numbers(count: int, *key: Key) -> npt.NDArray[np.uint64]:
     """Return `count` random numbers of 64 bits, (count,)."""
     start = np.frombuffer(_hash(json.dumps(key).encode(), 8), "<u8")
-    z = start + np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
+    z: npt.NDArray[np.uint64] = start + np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
     for shift, factor in MIX:
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
     return z ^ (z >> np.uint64(31))
@@ -29,8 +31,7 @@ def numbers(count: int, *key: Key) -> npt.NDArray[np.uint64]:
 
 def uniform(shape: tuple[int, ...], *key: Key) -> npt.NDArray[np.float64]:
     """Return random numbers from 0 to below 1."""
-    count = int(np.prod(shape))
-    return ((numbers(count, *key) >> np.uint64(11)) * 2.0**-53).reshape(shape)
+    return (numbers(math.prod(shape), *key) >> np.uint64(11)).astype(np.float64).reshape(shape) * 2.0**-53
 
 
 def permutation(count: int, *key: Key) -> Rows:

@@ -3,6 +3,7 @@
 The batches of all ranks together are slices of one order, so neither workers nor the number of ranks changes them.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
@@ -59,10 +60,11 @@ class TrainingSampler(Sampler[list[int]]):
     def rows(self, epoch: int) -> Rows:
         """Return the rows of an epoch, in order."""
 
-    def order(self) -> Rows:
-        """Return the rows of this epoch, in order, whole batches or not. Raises UsageError if they make no batch."""
-        if self._order is None or self._order[0] != self.epoch:
-            self._order = self.epoch, self.rows(self.epoch)
+    def order(self, epoch: int | None = None) -> Rows:
+        """Return the rows of an epoch, by default this one, whole batches or not. Raises UsageError for no batch."""
+        epoch = self.epoch if epoch is None else epoch
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self.rows(epoch)
         rows = self._order[1]
         if not len(rows) or (self.last == "drop" and len(rows) < self.batch_size):
             raise UsageError(
@@ -94,38 +96,34 @@ class TrainingSampler(Sampler[list[int]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position: a small value that JSON can hold, valid for any number of ranks."""
-        return {
-            "v": STATE_VERSION,
-            "store_id": self.store_id,
-            "seed": self.seed,
-            "epoch": self.epoch,
-            "consumed": self.consumed,
-            "batch_size": self.batch_size,
-            "digest": order_digest(self.order()),
-        }
+        return self._state(self.epoch, self.consumed)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to a saved position. Raises OrderChanged if the windows or their order are no longer the same."""
-        before = self.epoch, self.consumed
-        try:
-            self.epoch, self.consumed = int(state["epoch"]), int(state["consumed"])
-            self._check(state)
-        except BaseException:
-            self.epoch, self.consumed = before
-            raise
-
-    def _check(self, state: Mapping[str, Any]) -> None:
-        now = self.state_dict()
+        epoch, consumed = state.get("epoch"), state.get("consumed")
+        if type(epoch) is not int or type(consumed) is not int or epoch < 0 or consumed < 0:
+            raise _nowhere(epoch, consumed)
+        now = self._state(epoch, consumed)
         for name, advice in _ADVICE.items():
             if state.get(name) != now[name]:
                 raise OrderChanged(
                     f"the saved position has {name} {state.get(name)!r}, this run has {now[name]!r}",
                     hint=f"{advice}, or begin anew",
                 )
-        if not (0 <= self.epoch and 0 <= self.consumed <= len(self)):
-            raise OrderChanged(
-                f"batch {self.consumed} of epoch {self.epoch} does not exist", hint="take another checkpoint"
-            )
+        if consumed > len(self):
+            raise _nowhere(epoch, consumed)
+        self.epoch, self.consumed = epoch, consumed
+
+    def _state(self, epoch: int, consumed: int) -> dict[str, Any]:
+        return {
+            "v": STATE_VERSION,
+            "store_id": self.store_id,
+            "seed": self.seed,
+            "epoch": epoch,
+            "consumed": consumed,
+            "batch_size": self.batch_size,
+            "digest": order_digest(self.order(epoch)),
+        }
 
 
 _ADVICE = {  # field of the state -> what to do where it differs, the plainest reason first
@@ -149,13 +147,16 @@ class BalancedBatchSampler(TrainingSampler):
         manifest: WindowManifest,
         batch_size: int,
         *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
         draw: Draw = "fixed",
         full_share: float = 0.3,
         none_share: float = 2.5,
-        **options: Any,
+        last: Last = "drop",
     ) -> None:
-        """full_share, none_share: windows for each that shows a seizure in part. options: of TrainingSampler."""
-        super().__init__(manifest, batch_size, **options)
+        """full_share, none_share: windows for each that shows a seizure in part. The rest: as TrainingSampler's."""
+        super().__init__(manifest, batch_size, seed=seed, rank=rank, world_size=world_size, last=last)
         if draw not in get_args(Draw):
             raise UsageError(f"draw={draw!r} does not exist", hint="use fixed or redraw")
         self.draw, self.shares = draw, Shares(full_share, none_share)
@@ -198,7 +199,7 @@ class EvaluationSampler(Sampler[list[int]]):
         self.rows: Rows = rows[((windows % stride == 0) | is_last) & (rank_F[files] == rank)]
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         return (
@@ -209,3 +210,7 @@ class EvaluationSampler(Sampler[list[int]]):
 def _check_ranks(rank: int, world_size: int) -> None:
     if not 0 <= rank < world_size:
         raise UsageError(f"rank {rank} of {world_size} does not exist", hint="ranks count from 0")
+
+
+def _nowhere(epoch: object, consumed: object) -> OrderChanged:
+    return OrderChanged(f"batch {consumed} of epoch {epoch} does not exist", hint="take another checkpoint")
