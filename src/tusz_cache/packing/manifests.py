@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tusz_cache import tusz_index, tusz_windows
 from tusz_cache.errors import Damaged
@@ -18,6 +18,8 @@ from tusz_cache.tusz_windows import CacheFile, WindowManifest
 WINDOW_MANIFEST, DATASET_INDEX = "manifest.json", "_dataset_index.json"
 
 T = TypeVar("T")
+_Differences = Callable[[Any, Iterable[CacheFile]], tuple[str, ...]]
+_Form = tuple[Callable[..., Any], _Differences, Callable[[], bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +55,25 @@ def rebuilt(store: WindowStore) -> WindowManifest:
 
 def users_files(cache: AdmittedCache, store: WindowStore) -> dict[str, UsersFile]:
     """Return window manifest and dataset index, by name, of the split of `cache` that `store` was made of."""
-    split = store.split
-    root, files, keys = files_of(cache, split)
-    windows, index = (_read(files, keys, f"{split}/{name}") for name in (WINDOW_MANIFEST, DATASET_INDEX))
-    _, stale = _fitting(
-        windows, root / split / WINDOW_MANIFEST, store, tusz_windows.from_bytes, tusz_windows.differences
-    )
-    _, odd = _fitting(index, root / split / DATASET_INDEX, store, tusz_index.from_bytes, tusz_index.differences)
-    return {
-        WINDOW_MANIFEST: UsersFile(
-            tusz_windows.to_bytes(rebuilt(store)) if windows is None or stale else windows, stale
+    root, files, keys = files_of(cache, store.split)
+    forms: dict[str, _Form] = {
+        WINDOW_MANIFEST: (
+            tusz_windows.from_bytes,
+            tusz_windows.differences,
+            lambda: tusz_windows.to_bytes(rebuilt(store)),
         ),
-        DATASET_INDEX: UsersFile(
-            tusz_index.to_bytes(tusz_index.rebuild(store.recordings)) if index is None or odd else index, odd
+        DATASET_INDEX: (
+            tusz_index.from_bytes,
+            tusz_index.differences,
+            lambda: tusz_index.to_bytes(tusz_index.rebuild(store.recordings)),
         ),
     }
+    found: dict[str, UsersFile] = {}
+    for name, (parse, differences, made_anew) in forms.items():
+        data = _read(files, keys, f"{store.split}/{name}")
+        _, fault = _fitting(data, root / store.split / name, store, parse, differences)
+        found[name] = UsersFile(made_anew() if data is None or fault else data, fault)
+    return found
 
 
 def _read(files: Files, keys: Collection[str], key: str) -> bytes | None:
@@ -82,7 +88,7 @@ def _fitting(
     path: Path,
     store: WindowStore,
     parse: Callable[..., T],
-    differences: Callable[[T, Iterable[CacheFile]], tuple[str, ...]],
+    differences: _Differences,
 ) -> tuple[T | None, str]:
     """Return what a file says if it fits the recordings of `store`; else None, and in what it does not."""
     if data is None:

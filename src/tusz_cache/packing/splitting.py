@@ -130,17 +130,19 @@ class SplitWriter:
         left = [name for name in order if name not in there]
         self._take_over()
         kept: list[Laid] = []
-        if left and left[0] in claims:
+        claimed = [claims[name] for name in itertools.takewhile(claims.__contains__, left)]
+        if claimed:
             self._open = self._new_shard(len(self.shards))
-            kept = list(itertools.takewhile(self._open.keep, map(claims.get, left)))
+            kept = list(itertools.takewhile(self._open.keep, claimed))
             self.laid += kept
         return left[len(kept) :]
 
     def add(self, name: str, folded: Folded) -> None:
         """Lay the next recording that is left. Raises NoSpace, TargetError, UsageError, Damaged."""
         blocks_KCS, error = as_stored(folded.blocks_KCS, self._dtype, f"{self._split}/{name}")
-        if self._open is not None and (name in self._after_whole or not self._open.has_room(blocks_KCS.nbytes)):
-            self._publish(self._open)
+        if self._open is not None and self._open.rows:
+            if name in self._after_whole or self._open.bytes + blocks_KCS.nbytes > SHARD_BYTES:
+                self._publish(self._open)
         if self._open is None:
             self._open = self._new_shard(len(self.shards))
         laid = Laid(self._open.add(name, folded, blocks_KCS), error)
@@ -214,8 +216,9 @@ class _OpenShard:
     def rows(self) -> int:
         return self._blocks.rows
 
-    def has_room(self, size: int) -> bool:
-        return not self.rows or self._blocks.size + size <= SHARD_BYTES
+    @property
+    def bytes(self) -> int:
+        return self._blocks.size
 
     def complete(self) -> dict[GrowingArray, int]:
         """Complete all arrays; returns them with their files' CRC64NVME."""

@@ -88,7 +88,10 @@ class WindowStore(ABC):
 
     @abstractmethod
     def ictal_shares(self, number: int) -> npt.NDArray[np.float64]:
-        """Return the share of ictal samples in each window of recording `number`, (N,). It has labels. Raises Damaged."""
+        """Return the share of ictal samples in each window of recording `number`, which has labels, (N,).
+
+        Raises Damaged.
+        """
 
 
 def _arrays(count: int, out: Batch | None) -> Batch:

@@ -229,7 +229,7 @@ class _Run:
             bytes_in=self.found.bytes_in(split),
             bytes_out=sum(entry.size for entry in written.entries),
             plain_recordings=sum(row.step == WINDOW_BLOCKS for row in rows),
-            rebuilt=tuple(entry.key for entry in written.entries if self._is_rebuilt(entry)),
+            rebuilt=tuple(sorted(entry.key for entry in written.entries if self._is_rebuilt(entry))),
         )
 
     def _is_rebuilt(self, entry: Entry) -> bool:
