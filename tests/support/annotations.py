@@ -40,16 +40,16 @@ def recording(name: str, spans: Spans, duration: float = HOUR) -> RecordingEvent
 
 
 @st.composite
-def spans(draw: st.DrawFn, duration: float = HOUR, most: int = 12) -> list[tuple[float, float]]:
-    """Draw seizures on a grid of 0.05 s that lie apart."""
+def spans(draw: st.DrawFn, most: int = 12, rate: int = 20) -> list[tuple[float, float]]:
+    """Draw seizures of an hour that lie apart, on a grid of 1 / rate seconds."""
     count = draw(st.integers(0, most))
-    steps = st.integers(0, int(duration * 20))
+    steps = st.integers(0, int(HOUR * rate))
     bounds = sorted(draw(st.lists(steps, min_size=2 * count, max_size=2 * count, unique=True)))
-    return [(start / 20, stop / 20) for start, stop in zip(bounds[::2], bounds[1::2], strict=True)]
+    return [(start / rate, stop / rate) for start, stop in zip(bounds[::2], bounds[1::2], strict=True)]
 
 
-def random_spans(rng: np.random.Generator, duration: float = HOUR) -> list[tuple[float, float]]:
+def random_spans(rng: np.random.Generator) -> list[tuple[float, float]]:
     """Draw what `spans` draws, from a generator, where thousands are needed."""
     count = int(rng.integers(0, 12))
-    bounds = np.sort(rng.choice(int(duration * 20), 2 * count, replace=False)) / 20
+    bounds = np.sort(rng.choice(int(HOUR * 20), 2 * count, replace=False)) / 20
     return [(float(start), float(stop)) for start, stop in zip(bounds[::2], bounds[1::2], strict=True)]

@@ -137,7 +137,9 @@ def test_recordings_are_summed_by_subject_and_subjects_averaged(folders: Folders
     assert (3, 2, 3 * 3600.0) == (found["recordings"], found["subjects"], found["seconds"])
     pooled = {"tp": 1, "fp": 1, "ref": 2, "sensitivity": 0.5, "precision": 0.5, "f1": 0.5, "fp_per_day": 8.0}
     assert pooled == pytest.approx(szcore["event"])
-    assert {"p1": 2 / 3, "p2": 0.0} == pytest.approx({p: one["event"]["f1"] for p, one in szcore["per_subject"].items()})
+    assert {"p1": 2 / 3, "p2": 0.0} == pytest.approx(
+        {p: one["event"]["f1"] for p, one in szcore["per_subject"].items()}
+    )
     assert 1 / 3 == pytest.approx(szcore["macro"]["event"]["f1"])
     assert (1, 1, 1, 0.5, 8.0) == tuple(
         ovlp[key] for key in ("hits", "misses", "false_alarms", "sensitivity", "fa_per_24h")
