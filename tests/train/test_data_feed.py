@@ -1,6 +1,5 @@
 """What reading for training must be: the store's windows, alike by every way, in the sampler's order, and only read."""
 
-import ast
 import json
 import pickle
 import threading
@@ -13,7 +12,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import tusz_cache
 from tests.support.caches import seal_cache
 from tests.support.manifests import manifest_of
 from tests.support.mounting import bind, mount, private_mounts
@@ -23,7 +21,6 @@ from tests.train.conftest import HOW
 from tusz_cache import AdmittedCache, CacheGuard, CacheRefused, Damaged, UsageError, open_store
 from tusz_cache.errors import PatientOverlap
 from tusz_cache.tusz_windows import rebuild
-from tusz_train.data import dataset as home
 from tusz_train.data.dataset import WindowDataset, open_datasets
 from tusz_train.data.feed import CudaFeed, unfold
 from tusz_train.data.loader import make_loader
@@ -381,17 +378,3 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(admitted: dict[str, AdmittedCache
     found = [(x.cpu(), y.cpu()) for x, y in CudaFeed(loader, "cuda", scale=raw.scale)]
 
     assert same(expected, found)
-
-
-# shape
-
-
-@pytest.mark.parametrize("module", sorted(Path(home.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
-def test_training_uses_public_names_of_the_cache(module: Path):
-    """What reads for training knows no more of tusz_cache than any user does."""
-    imports = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)]
-    used = {(node.module, alias.name) for node in imports for alias in node.names}
-
-    assert set() == {pair for pair in used if pair[0].startswith("tusz_cache")} - {
-        ("tusz_cache", name) for name in tusz_cache.__all__
-    }
