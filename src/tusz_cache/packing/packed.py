@@ -54,6 +54,17 @@ class PackedStore(WindowStore):
                 self._open(recording.shard).blocks.read(first, blocks_BKCS[row])
         return blocks_BKCS
 
+    def read_labels(self, indices: Indices, out: Float32Array | None = None) -> Float32Array:
+        """Return the labels (B, T) of `indices`, as `read_batch` does: they go with `read_blocks`."""
+        shape = len(indices), WINDOW
+        labels_BT = np.empty(shape, np.float32) if out is None else out
+        check_out(labels_BT, shape, FLOAT)
+        for row, (number, window) in enumerate(zip(*self.find(indices), strict=True)):
+            recording = self.index.recordings[number]
+            with _naming(recording, self.split):
+                self._read_labels(recording, int(window) * recording.step, labels_BT[row])
+        return labels_BT
+
     def verify(self) -> tuple[str, ...]:
         """Read every byte; return the recordings whose checksums do not fit. Raises Damaged for whole shards."""
         return tuple(row.cache_file for number, row in enumerate(self.index.recordings) if not self._is_whole(number))
@@ -88,12 +99,17 @@ class PackedStore(WindowStore):
             else:
                 numbers_KCS = shard.blocks.get(recording.first + first, WINDOW_BLOCKS)
                 np.multiply(numbers_KCS, np.float32(self.index.scale), out=as_blocks(window_CT))
-            if recording.labels is None:
-                labels_T.fill(np.nan)
-            elif recording.labels == SMALL_LABELS:
-                np.copyto(as_blocks(labels_T), shard.labels.get(recording.first + first, WINDOW_BLOCKS))
-            else:
-                self._own_labels(recording).read(first, as_blocks(labels_T))
+            self._read_labels(recording, first, labels_T)
+
+    def _read_labels(self, recording: PackedRecording, first: int, labels_T: Float32Array) -> None:
+        """Fill in the labels of one window. first: its block, counted from the recording's."""
+        if recording.labels is None:
+            labels_T.fill(np.nan)
+        elif recording.labels == SMALL_LABELS:
+            labels_KS = self._open(recording.shard).labels.get(recording.first + first, WINDOW_BLOCKS)
+            np.copyto(as_blocks(labels_T), labels_KS)
+        else:
+            self._own_labels(recording).read(first, as_blocks(labels_T))
 
     def _labels(self, recording: PackedRecording) -> Array:
         """Return the label blocks of a recording, (K, S); filler if it has none."""
