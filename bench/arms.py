@@ -16,6 +16,9 @@ fs = s3fs.S3FileSystem(endpoint_url=url, client_kwargs={"verify": cafile} if url
 fs.get(prefix + "/", target + "/", recursive=True)
 """
 
+# pip compiles what it installs; a source tree is compiled by the first run, and by every one where this is set
+AS_INSTALLED: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
+
 
 @dataclass(frozen=True)
 class Job:

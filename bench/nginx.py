@@ -1,7 +1,7 @@
 """nginx as an S3 server for benches: objects by sendfile, with their CRC64NVME; listings come from `bench.lister`.
 
 Debian's package is `nginx-light`. Signatures are not checked, which costs no client anything. As in the security
-policies that AWS publishes, AES-128-GCM is the first choice of TLS 1.3.
+policies that AWS publishes, AES-128-GCM is the first choice of TLS 1.3, which nginx has to be told to offer.
 """
 
 import base64
@@ -37,7 +37,8 @@ http {{
   upstream listing {{ server 127.0.0.1:{listing}; keepalive 16; }}
   server {{
     listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl;
-    ssl_prefer_server_ciphers on; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384;
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
+    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384;
     ssl_certificate {work}/cert.pem; ssl_certificate_key {work}/key.pem; ssl_session_cache shared:tls:10m;
     root {root};
     location / {{ {limits} add_header x-amz-checksum-crc64nvme $crc; add_header x-amz-checksum-type FULL_OBJECT; }}

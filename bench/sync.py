@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from bench.arms import ARMS, Arm, Job
+from bench.arms import ARMS, AS_INSTALLED, Arm, Job
 from bench.nginx import BUCKET, Nginx
 from tests.support.running import environment
 
@@ -75,7 +75,7 @@ def measure(found: Found, job: Job, expected: int, *, durable: bool) -> Sample:
     shutil.rmtree(job.target, ignore_errors=True)
     os.sync()
     job.target.mkdir()
-    env = environment({"AWS_CA_BUNDLE": str(job.cafile), "AWS_REGION": "us-east-1"})
+    env = environment({"AWS_CA_BUNDLE": str(job.cafile), "AWS_REGION": "us-east-1"} | AS_INSTALLED)
     began = time.perf_counter()
     process = subprocess.Popen(
         found.arm.command(found.program, job), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

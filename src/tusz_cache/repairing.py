@@ -5,6 +5,7 @@ and claimed in the journal; the engine fetches the others. What comes has to hav
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -128,7 +129,8 @@ class Repair:
         return wanted
 
     def _changed(self, message: str) -> SourceChanged:
-        return SourceChanged(message, hint=f"python -m tusz_cache.sync {self.store.url} {self.place.root}")
+        way = shlex.join(["python", "-m", "tusz_cache.sync", self.store.url, str(self.place.root)])
+        return SourceChanged(message, hint=way)
 
     def _claim(self, entry: Entry, book: Journal) -> OpenFile | None:
         """Put the good parts of a damaged file into a partial file. Returns the claim to them, if there are any."""
@@ -191,6 +193,7 @@ def restore(place: Target, seal: Seal, manifest: Manifest, keys: Sequence[str]) 
 
     So the manifest stays the same, and with it every digest of it that others keep.
     """
+    ssd.prepare(place)
     for key in frozenset(keys):
         if (row := manifest.row(key)) is not None:
             ssd.set_time(place.path(key), manifest.mtimes[row])

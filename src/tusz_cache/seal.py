@@ -44,9 +44,23 @@ def from_bytes(data: bytes, *, path: str) -> Seal:
                 f"{path} has format {row['format']}, this version reads {FORMAT}", hint="update tusz_cache, or " + hint
             )
         row["splits"] = {name: SplitCount(**count) for name, count in row["splits"].items()}
-        return Seal(**row)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return _checked(Seal(**row))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path} cannot be read: {error}", hint=hint) from error
+
+
+def _checked(seal: Seal) -> Seal:
+    """Return `seal`. Raises TypeError if one of its fields is not what it says."""
+    texts = [seal.source, seal.manifest_sha256, seal.created, seal.tusz_cache]
+    texts += [*seal.verification, *(seal.volume or {}), *(seal.volume or {}).values()]
+    texts += [text for globs in seal.filters.values() for text in globs]
+    counts = [seal.files, seal.bytes, *seal.verification.values()]
+    counts += [count for split in seal.splits.values() for count in (split.files, split.npz, split.bytes)]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is none")
+    if not all(type(count) is int and count >= 0 for count in counts) or type(seal.complete) is not bool:
+        raise TypeError("a count is none")
+    return seal
 
 
 def check_manifest(seal: Seal, manifest_sha256: str) -> None:

@@ -1,5 +1,6 @@
 """verify_cache: check a cache against its seal and its source, adopt one that has none, repair what is damaged."""
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from tusz_cache.planning import Listing, list_source, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.repairing import Repair, restore
 from tusz_cache.seal import Seal
-from tusz_cache.sealed import read_sealed, read_set_aside
+from tusz_cache.sealed import read_sealed, read_set_aside, refuse_store
 from tusz_cache.settings import SyncSettings
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Access, Source
@@ -57,6 +58,8 @@ def verify_cache(
     began = time.monotonic()
     settings = SyncSettings(access=access or Access(), durability=durability or Durability(), volume=volume)
     place = Target(target_path(target), settings.durability)
+    if repair or against is not None:
+        refuse_store(place.root)
     with progress or Progress() as watcher:
         work = _Work(place, against, settings, watcher, full=repair or level == "full")
         seen = work.repaired() if repair else work.seen()
@@ -130,12 +133,11 @@ class _Work:
         return _Seen(manifest=manifest, found=found, source=store.url, differences=differences)
 
     def _way_to_a_seal(self, error: Damaged) -> str:
-        root = self.place.root
-        if read_set_aside(root) is not None:
-            return f"a repair was interrupted: python -m tusz_cache.verify {root} --repair"
+        command = f"python -m tusz_cache.verify {shlex.quote(str(self.place.root))}"
+        if read_set_aside(self.place.root) is not None:
+            return f"a repair was interrupted: {command} --repair"
         if self.against is not None:
-            command = f"python -m tusz_cache.verify {root} --level full --against {self.against}"
-            return f"{command} seals it if it is whole"
+            return f"{command} --level full --against {shlex.quote(self.against)} seals it if it is whole"
         return error.hint
 
     def _adopted(self, source: str) -> _Seen:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.caches import make_cache, seal_cache
 from tests.support.running import META, environment, run
@@ -587,3 +589,45 @@ def test_an_admitted_cache_explains_itself(cache: Path):
     with CacheGuard().admit(cache) as admitted:
         assert isinstance(admitted, AdmittedCache)
         assert all(part in repr(admitted) for part in (str(cache), "4 files", "ACCEPT_"))
+
+
+# damaged records
+
+
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """Cut, insert or replace a few bytes; or, in JSON, put something else in the place of a value."""
+    if draw(st.booleans()) and data.startswith(b"{") and data.count(b"\n{") == 0:
+        row = json.loads(data)
+        row[draw(st.sampled_from(sorted(row)))] = draw(
+            st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=4)
+            | st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=2)
+        )
+        return json.dumps(row).encode()
+    at, cut = draw(st.integers(0, len(data))), draw(st.integers(0, 40))
+    return data[:at] + draw(st.binary(max_size=20)) + data[at + cut :]
+
+
+@pytest.mark.parametrize("name", ["seal.json", "manifest.jsonl"])
+def test_damaged_records_are_refused_or_say_the_same(tmp_path_factory: pytest.TempPathFactory, name: str):
+    """Whatever the seal or the manifest holds, the guard rules; it admits only what the manifest's digest fits."""
+    root = make_cache(tmp_path_factory.mktemp("damaged"), CONTENTS)
+    if not CacheGuard(seal="ignore").check(root).admitted:
+        pytest.skip("no local file system here that the guard can see")
+    path = root / META / name
+    whole = path.read_bytes()
+    digest = json.loads((root / META / "seal.json").read_bytes())["manifest_sha256"]
+
+    @settings(max_examples=60, deadline=None)
+    @given(damaged(whole))
+    def any_damage(data: bytes) -> None:
+        path.write_bytes(data)
+        ruling = CacheGuard(expect={"train": 2, "dev": 1}).check(root).ruling
+
+        assert ruling in {Ruling.REFUSE_SEAL_MISMATCH, Ruling.REFUSE_NO_SEAL} or ruling.admitted
+        if ruling.admitted and name == "manifest.jsonl":
+            assert whole == data
+        elif ruling.admitted:
+            assert digest == json.loads(data)["manifest_sha256"]
+
+    any_damage()

@@ -13,8 +13,6 @@ from tests.support.guarded import FILE, accepted, filled, make_source, refused
 from tests.support.running import Ran
 from tests.support.sandbox import sandboxed
 
-pytestmark = pytest.mark.slow
-
 VOLUMES = "/__modal/volumes"
 STORE, UNKNOWN, MIXED = "REFUSE_OBJECT_STORE", "REFUSE_UNKNOWN", "REFUSE_MIXED"
 

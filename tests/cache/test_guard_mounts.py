@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import mounting, rclone
 from tests.support.guarded import FILE, accepted, filled, make_source, refused
-from tests.support.mounting import Bucket, bind, guard, image, mount, needs, overlay, private_mounts, serving
+from tests.support.mounting import Bucket, attached, bind, guard, image, mount, needs, overlay, private_mounts, serving
 from tests.support.running import META, tree
 from tusz_cache import CacheGuard
 from tusz_cache.errors import CacheError, CacheRefused
@@ -103,18 +103,13 @@ def test_a_bucket_that_passes_for_a_block_file_system_is_betrayed_by_its_size(
     here: Path, store: Path, tmp_path: Path
 ) -> None:
     """The type fuseblk, which ntfs-3g has, does not help a mount that claims a bucket's endless room."""
-    needs("losetup", loop=True)
-    made = image("ext4", here / "device.img")
-    device = subprocess.run(
-        ["losetup", "-f", "--show", made], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    try:
-        with mounting.bucket(store, here / "mnt", fstype="fuseblk", source=device) as mounted:
-            refused(guard(mounted.path), STORE)
-            assert set() == mounted.opened
-            subprocess.run(["umount", "-l", mounted.path], check=True)
-    finally:
-        subprocess.run(["losetup", "-d", device], check=True)
+    with (
+        attached(image("ext4", here / "device.img")) as device,
+        mounting.bucket(store, here / "mnt", fstype="fuseblk", source=device) as mounted,
+    ):
+        refused(guard(mounted.path), STORE)
+        assert set() == mounted.opened
+        subprocess.run(["umount", "-l", mounted.path], check=True)
 
 
 @pytest.mark.parametrize("options", [(), ("--seal", "ignore"), ("--probe",)])
@@ -142,6 +137,16 @@ def test_a_mount_point_with_odd_characters_is_found(here: Path, store: Path) -> 
     with mounting.bucket(store, here / "a b\tc\\040d\ne - ext4") as mounted:
         assert str(mounted.path) == refused(guard(mounted.path), STORE)["real_path"]
         assert set() == mounted.opened
+
+
+def test_dots_after_a_link_lead_where_the_link_does(here: Path, cache: Path, store: Path) -> None:
+    """`link/../cache` is beside what the link leads to, not beside the link."""
+    shutil.copytree(store, store / "cache")
+    with mounting.bucket(store, here / "mnt") as mounted:
+        (here / "link").symlink_to(mounted.path / "train")
+        refused(guard(f"{here}/link/../cache"), STORE)
+        assert set() == mounted.opened
+        accepted(guard(f"{here}/store/../cache"), "ACCEPT_MEMORY")
 
 
 def test_a_sibling_with_a_longer_name_is_another_place(cache: Path, here: Path, store: Path) -> None:
@@ -340,6 +345,31 @@ def test_a_disk_image_whose_bucket_is_out_of_sight_is_refused(
     refused(guard(found), STORE, UNKNOWN)
     shutil.copy(here / "images" / "disk.img", bucket.path)
     refused(guard(found), STORE, UNKNOWN)
+
+
+def test_a_file_system_with_one_of_its_devices_in_a_bucket_is_refused(here: Path, sealed: Path) -> None:
+    """Of a btrfs over two devices the mount table names one; the other counts as well."""
+    needs("mkfs.btrfs", "btrfs")
+    (here / "images").mkdir()
+    near, far = here / "near.img", here / "images" / "far.img"
+    for file in (near, far):
+        with file.open("wb") as made:
+            made.truncate(mounting.IMAGES["btrfs"][0] * 2**20)
+    (here / "disk").mkdir()
+    with attached(near) as one, attached(far) as two:
+        subprocess.run(["mkfs.btrfs", "-q", "-d", "raid0", "-m", "raid1", one, two], check=True)
+        found = mount("btrfs", one, here / "disk", f"device={one},device={two}")
+        shutil.copytree(sealed, found / "cache")
+        accepted(guard(found / "cache"), "ACCEPT_MEMORY")
+        subprocess.run(["umount", found], check=True)
+    with (
+        mounting.bucket(here / "images", here / "bucket") as mounted,
+        attached(near, "-r") as one,
+        attached(mounted.path / far.name, "-r") as two,
+    ):
+        mount("btrfs", one, found, f"ro,device={one},device={two}")
+        refused(guard(found / "cache"), STORE)
+        subprocess.run(["umount", found], check=True)
 
 
 # a cache of which a part lies elsewhere

@@ -24,6 +24,7 @@ from tests.support.seeing import (
     SYNTHETIC,
     disk,
     look,
+    mounted,
     rule,
 )
 from tusz_cache.guarding.classify import classify, wanted
@@ -32,10 +33,6 @@ from tusz_cache.guarding.values import DarwinAnswer, Ruling, Seen, Statfs, Windo
 LOCAL, MEMORY = Ruling.ACCEPT_LOCAL_BLOCK, Ruling.ACCEPT_MEMORY
 STORE, NETWORK = Ruling.REFUSE_OBJECT_STORE, Ruling.REFUSE_NETWORK
 UNKNOWN, MIXED = Ruling.REFUSE_UNKNOWN, Ruling.REFUSE_MIXED
-
-
-def mounted(fstype: str, source: str, device: str = "0:99", point: str = "/data", options: str = "rw") -> str:
-    return f"70 27 {device} / {point} rw,relatime shared:9 - {fstype} {source} {options}"
 
 
 @pytest.mark.parametrize(
@@ -265,6 +262,15 @@ def test_a_loop_device_is_as_good_as_its_file(file: str, partition: str, expecte
 
     verdict = rule("/mnt/loop", ROOT, S3, NFS, OVERLAY, LOOP, devices=devices, paths=paths)
     assert expected == verdict.ruling
+
+
+def test_an_images_bucket_is_named():
+    """The sentence leads from the cache to the image, and from the image to the bucket."""
+    loop = disk("7:0", "/sys/devices/virtual/block/loop0", backing_file="/mnt/m/e.img")
+    verdict = rule("/mnt/loop", ROOT, S3, LOOP, devices={"7:0": loop})
+
+    expected = "/mnt/loop is on loop0, whose file lies in /mnt/m, which is an object store mount (fuse mountpoint-s3)"
+    assert verdict.reason.startswith(expected)
 
 
 def test_a_loop_device_that_cannot_be_seen_is_unknown():

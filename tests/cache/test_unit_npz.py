@@ -23,6 +23,7 @@ from tests.support.running import environment
 from tusz_cache import read_windows
 from tusz_cache.errors import BadRecording, TargetError, UsageError
 from tusz_cache.packing.npz import check_windows, open_npz
+from tusz_cache.packing.zipped import Source, pieces, read_directory
 from tusz_cache.synth import SIZES, write_cache, write_npz
 
 N = 2
@@ -152,6 +153,28 @@ def test_any_plain_array_reads_as_numpy_reads_it(
     )
 
     assert agrees(path)
+
+
+@settings(max_examples=200)
+@given(
+    parts=st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.integers(1, 300)), max_size=5),
+    level=st.sampled_from([0, 1, 6, 9]),
+    at_once=st.integers(1, 5000),
+)
+def test_any_member_in_any_pieces_is_whole(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[bytes, int]], level: int, at_once: int
+):
+    """However few bytes are read and inflated at once, together they are the member."""
+    data = b"".join(part * times for part, times in parts)
+    path = tmp_path_factory.getbasetemp() / "pieces.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+        archive.writestr("a", data)
+    with io.FileIO(path) as file:
+        source = Source(file, path.stat().st_size, "a.npz")
+        found = list(pieces(source, read_directory(source)["a"], at_once=at_once))
+
+    assert data == b"".join(found)
+    assert set() == {size for size in map(len, found) if not 0 < size <= at_once}
 
 
 def test_a_descriptor_and_an_opener_will_do(recording: Path):

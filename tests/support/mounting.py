@@ -130,6 +130,18 @@ def image(fstype: str, path: Path, holding: Path | None = None) -> Path:
     return path
 
 
+@contextmanager
+def attached(file: Path, *options: str) -> Iterator[str]:
+    """Make a file a block device for the time of the context, and yield its name."""
+    needs("losetup", loop=True)
+    command = ["losetup", "-f", "--show", *options, str(file)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
 def mounted(path: Path) -> bool:
     """Whether something is mounted there. Asks no server."""
     escaped = "".join(f"\\{ord(sign):03o}" if sign in " \t\n\\" else sign for sign in str(path))

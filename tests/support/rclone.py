@@ -31,7 +31,8 @@ def serve_s3(root: Path, key: str = "test", secret: str = "test") -> Iterator[st
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [program(), "serve", "s3", str(root), "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
-    process = subprocess.Popen([*command, "--auth-key", f"{key},{secret}"], stderr=subprocess.DEVNULL)
+    bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it dies with us
+    process = subprocess.Popen([*bound, *command, "--auth-key", f"{key},{secret}"], stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
             with closing(socket.socket()) as probe:

@@ -47,6 +47,12 @@ RCLONE_QUOTA = Statfs(0x65735546, 4096, 4096, 250_000, 100_000, 10**9, 10**9)  #
 SYNTHETIC = (MOUNTPOINT, GOOFYS, GCSFUSE, S3FS_OLD, S3FS_NEW, RCLONE_QUOTA)
 PLACEHOLDER = Statfs(0x01021997, 4096, 4096, 100_000_000, 100_000_000, 0, 0)  # a Modal volume: 382 GiB, none of it used
 
+
+def mounted(fstype: str, source: str, device: str = "0:99", point: str = "/data", options: str = "rw") -> str:
+    """Return the line of a mount on the root."""
+    return f"70 27 {device} / {point} rw,relatime shared:9 - {fstype} {source} {options}"
+
+
 PCI = "/sys/devices/pci0000:00/0000:00:1f.2"
 VIRTUAL = "/sys/devices/virtual/block"
 

@@ -38,6 +38,7 @@ UNCOMMITTED = 512  # files fetched but not yet durable; beyond, fetching waits f
 WRONG_WHOLES = 2  # times that a file is fetched again because its whole checksum was wrong
 REFUSALS = 3  # 403 for one file, with fresh signatures in between
 MISSED = 8  # parts in a row that must fail at least before the store is to blame
+PATIENCE = 5  # more tries of a part that the store only asks to wait with, while the number of requests comes down
 TICK = 0.2  # seconds between two looks at the clock and the stop flag
 
 
@@ -251,7 +252,8 @@ class Engine:
             self._dispatch.rate.refused(now)
         self._weather.missed(transfer.entry.key, index, now)
         attempt = transfer.attempts[index] = transfer.attempts.get(index, 0) + 1
-        if error.temporary and (attempt <= self._settings.retries or self._waits_out(error)):
+        allowed = self._settings.retries + (PATIENCE if isinstance(error, Throttled) else 0)
+        if error.temporary and (attempt <= allowed or self._waits_out(error)):
             self._line.pause(transfer, index, now + backoff(attempt))
         else:
             self._give_up(transfer, error)

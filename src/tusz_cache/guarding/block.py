@@ -1,5 +1,6 @@
 """What a block device stands on, as /sys tells it: hardware, other devices, a file, or a network."""
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -23,7 +24,6 @@ _REMOTE_PATHS = {
     r"/nvme-fabrics/": "NVMe over a network",
 }
 _REMOTE_TRANSPORTS = {"tcp", "rdma", "fc", "loop"}
-_STACKED = ("dm-", "md", "bcache")
 _CLOUD = ("Amazon Elastic Block Store", "nvme_card-pd", "PersistentDisk", "MSFT NVMe Accelerator")
 _PARTITION = re.compile(r".*/(?:block/(?P<disk>[^/]+)|(?P<nvme>nvme\d+n\d+))/(?P<name>[^/]+)")
 
@@ -33,6 +33,11 @@ class Backing(NamedTuple):
 
     subject: str
     file: str
+
+    @classmethod
+    def of(cls, subject: str, file: str) -> "Backing":
+        """Return the file, and the beginning of what will be said of its directory."""
+        return cls(f"{subject}, whose file lies in {posixpath.dirname(file)}, which", file)
 
 
 def judge_device(
@@ -47,7 +52,7 @@ def judge_device(
     elif (device := devices[key]) is None:
         yield _unseen(key, subject)
     else:
-        below = _below(device)
+        below = _below(device, () if above else device.siblings)
         yield _judged(key, subject, device, stands=bool(below))
         for one in below:
             yield from judge_device(one, subject, devices, (*above, key))
@@ -60,19 +65,16 @@ def _judged(key: str, subject: str, device: BlockDevice, *, stands: bool) -> Fin
     if remote := _remote(name, device):
         return _refused(Ruling.REFUSE_NETWORK, subject, key, f"{remote} ({name})", detail)
     if device.backing_file:
-        return Backing(f"{subject} is on {name}, whose file {device.backing_file}", device.backing_file)
+        return Backing.of(f"{subject} is on {name}", device.backing_file)
     if stands:
         return noted("block stack", _where(key), f"{detail}: stands on other devices")
     if device.backing_file == "" or name.startswith("loop"):
         return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, and the file behind it is hidden", detail)
-    if name.startswith(_STACKED):
-        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, and what it is made of is hidden", detail)
     if re.match(r"zram|ram\d", name):
         return found(Ruling.ACCEPT_MEMORY, "block stack", _where(key), f"{subject} is in memory ({name})", detail)
-    if "/nvme-subsystem/" in device.sysfs and not device.attributes.get("transport"):
-        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, by paths that are hidden", detail)
-    if "/devices/virtual/" in device.sysfs and not re.match(r"nvme|zd\d", name):
-        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"a virtual device of unknown kind ({name})", detail)
+    known = device.attributes.get("transport") or name.startswith("zd")  # NVMe by several paths, or a ZFS volume
+    if "/devices/virtual/" in device.sysfs and not known:
+        return _refused(Ruling.REFUSE_UNKNOWN, subject, key, f"{name}, and what is behind it is hidden", detail)
     return _local(key, subject, device, model, detail)
 
 
@@ -98,11 +100,11 @@ def _remote_name(name: str) -> str:
     return next((what for start, what in _REMOTE_NAMES.items() if re.match(rf"{start}(?![a-z]{{2}})", name)), "")
 
 
-def _below(device: BlockDevice) -> tuple[str, ...]:
-    """Return the devices that a device is made of, or a part of."""
+def _below(device: BlockDevice, siblings: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the devices that a device is made of, or a part of, or a file system's part beside."""
     disk = _PARTITION.fullmatch(device.sysfs)
     parent = (f"/dev/{(disk['disk'] or disk['nvme']).replace('!', '/')}",) if disk else ()
-    return (*device.slaves, *device.siblings, *parent)
+    return (*device.slaves, *siblings, *parent)
 
 
 def _unseen(key: str, subject: str) -> Finding:

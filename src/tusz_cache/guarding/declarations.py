@@ -36,9 +36,9 @@ def judge_declarations(seen: Seen) -> Declared:
     declared = _longest(seen.declared or (), places)
     if declared is None or declared.kind not in {"volume", "ephemeral"}:
         return Declared(tuple(findings))
-    findings += _volume(seen, declared) if declared.kind == "volume" else _ephemeral(seen, places, declared)
-    holds = not any(finding.refuses for finding in findings)
-    return Declared(tuple(findings), declared.kind if holds else None)
+    own = list(_volume(seen, declared) if declared.kind == "volume" else _ephemeral(seen, places, declared))
+    holds = not any(finding.refuses for finding in own)
+    return Declared((*findings, *own), declared.kind if holds else None)
 
 
 def suggested(seen: Seen, *, own_disk: bool) -> DeclaredMount:

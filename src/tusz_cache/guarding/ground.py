@@ -58,7 +58,7 @@ class _Ground:
         """Yield what a mount comes to."""
         if mount is None:
             yield found(Ruling.REFUSE_UNKNOWN, "mount record", SOURCE, f"{way.subject} is on a mount that is not shown")
-        elif len(way.passed) >= _DEEPEST:
+        elif mount in way.passed or len(way.passed) >= _DEEPEST:
             yield _judged(Ruling.REFUSE_UNKNOWN, mount, f"{way.subject} is on mounts stacked too deep to follow")
         elif mount.kind is Kind.STACKED:
             yield from self._of_layers(mount, way)
@@ -68,8 +68,8 @@ class _Ground:
             ruling, what = _PLAIN[mount.kind]
             reason = f"{way.subject} is {what.format(mount.label)}"
             yield _judged(ruling, mount, reason, _HINTS.get(mount.fstype, ""))
-        if mount and mount.kind is Kind.LOCAL:
-            yield from self._of_source(mount, way)
+            if mount.kind is Kind.LOCAL:
+                yield from self._of_source(mount, way)
 
     def _of_source(self, mount: Mount, way: Way) -> Iterator[Finding]:
         """Yield what the devices of a mount come to."""
@@ -80,8 +80,7 @@ class _Ground:
             joined = all(part.startswith("/dev/") for part in parts)
             yield from self._of_devices(parts if joined else [mount.source], mount, way)
         elif mount.source.startswith("/"):  # an image, mounted without a loop device
-            subject = f"{way.subject} is an image, whose file {mount.source}"
-            yield from self._of_file(mount.source, Way(subject, passed=(*way.passed, mount)))
+            yield from self._of_file(Backing.of(f"{way.subject} is an image", mount.source), (*way.passed, mount))
         elif mount.fstype in {"zfs", "ubifs"}:
             yield noted("block stack", SOURCE, f"which devices {mount.label} is made of is not shown")
         else:
@@ -91,23 +90,23 @@ class _Ground:
         for key in keys:
             for one in judge_device(key, way.subject, self.seen.devices):
                 if isinstance(one, Backing):
-                    yield from self._of_file(one.file, Way(one.subject, passed=(*way.passed, mount)))
+                    yield from self._of_file(one, (*way.passed, mount))
                 else:
                     yield one
 
-    def _of_file(self, file: str, way: Way) -> Iterator[Finding]:
+    def _of_file(self, backing: Backing, passed: tuple[Mount, ...]) -> Iterator[Finding]:
         """Yield what a file comes to that a file system is made of."""
+        subject, file = backing
         if file not in self.seen.real_paths:
-            yield _missing(file, way)
+            yield _missing(file, subject)
         elif (real := self.seen.real_paths[file]) is None:
-            yield found(Ruling.REFUSE_UNKNOWN, "block stack", file, f"{way.subject} is out of sight")
+            yield found(Ruling.REFUSE_UNKNOWN, "block stack", file, f"{subject} is out of sight")
         else:
-            yield from self.of_mount(self.table.find(real), way)
+            yield from self.of_mount(self.table.find(real), Way(subject, passed=passed))
 
     def _of_layers(self, mount: Mount, way: Way) -> Iterator[Finding]:
-        """Yield what the layers of an overlay come to, those on one mount once."""
+        """Yield what the layers of an overlay come to."""
         passed = (*way.passed, mount)
-        judged = set(passed)
         parts = layers(mount) if mount.fstype == "overlay" else []
         yield noted("mount record", SOURCE, str(mount))
         if not parts:
@@ -115,14 +114,13 @@ class _Ground:
         for part in parts:
             subject = f"{way.subject} is an overlay, whose layer {part}"
             if part is not None and part not in self.seen.real_paths:
-                yield _missing(part, Way(subject))
+                yield _missing(part, subject)
                 continue
             real = self.seen.real_paths[part] if part is not None else None
             carrier = self.table.find(real) if real is not None else None
             if carrier is None or carrier in passed:  # on the host, relative, or itself
                 yield _hidden(mount, way, f"layers, of which {part or 'one'} is out of sight")
-            elif carrier not in judged:
-                judged.add(carrier)
+            else:
                 yield from self.of_mount(carrier, Way(subject, passed=passed))
 
 
@@ -154,6 +152,6 @@ def _judged(ruling: Ruling, mount: Mount, reason: str, hint: str = "") -> Findin
     return found(ruling, "mount record", SOURCE, reason, str(mount), hint=hint)
 
 
-def _missing(path: str, way: Way) -> Finding:
+def _missing(path: str, subject: str) -> Finding:
     lacks = Wanted(frozenset(), frozenset({path}))
-    return found(Ruling.REFUSE_UNKNOWN, "mount record", path, f"{way.subject} was not looked at", lacks=lacks)
+    return found(Ruling.REFUSE_UNKNOWN, "mount record", path, f"{subject} was not looked at", lacks=lacks)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
+from pathlib import Path
 from shlex import quote
 from typing import Literal, NamedTuple
 
@@ -147,9 +148,11 @@ def _absolute(text: str) -> str:
     if not text:
         raise UsageError("the path is empty", hint="is a variable unset? Name a directory")
     try:
-        return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - resolve() would follow links
+        path = os.path.join(os.getcwd(), os.path.expanduser(text))  # noqa: PTH109, PTH111, PTH118 - pathlib's differ
     except FileNotFoundError as error:
         raise TargetError("the current directory is gone", hint="change into one that is there") from error
+    # after a link, ".." leads elsewhere than the text says
+    return path if ".." in Path(path).parts else os.path.normpath(path)
 
 
 def _unusable(where: str, error: OSError) -> CacheError:

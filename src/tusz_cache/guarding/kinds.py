@@ -40,7 +40,6 @@ _TYPES = {
         efivarfs selinuxfs fusectl nsfs rpc_pipefs nfsd""",
 }
 _KIND = {fstype: kind for kind, names in _TYPES.items() for fstype in names.split()}
-TYPES = frozenset(_KIND)
 
 
 def kind_of(fstype: str, source: str) -> Kind:
@@ -50,6 +49,5 @@ def kind_of(fstype: str, source: str) -> Kind:
     from `/dev/sda1` is a program like any other.
     """
     if fstype == "fuse":
-        accused = _KIND.get(f"fuse.{source}")
-        return accused if accused in {Kind.OBJECT_STORE, Kind.NETWORK} else Kind.SHARED
+        return _KIND.get(f"fuse.{source}", Kind.SHARED)
     return _KIND.get(fstype, Kind.SHARED if fstype.startswith("fuse.") else Kind.UNKNOWN)

@@ -9,9 +9,9 @@ _HIDDEN = tuple(
     for pattern, flags in (
         # rclone: connection strings, ":s3,secret_access_key=...:bucket", and what it makes of them, ":s3{6KBlL}:bucket"
         (r"\A(?P<keep>:[\w.+-]+,).*=.*(?=:[^:]*\Z)", re.DOTALL),
-        (r"(?<=\{)[^}]*(?=\})", 0),
+        (r"(?<=\{)[^{}]*(?=\})", 0),
         # https://user:password@host, //user:password@host/share, https://token@host
-        (r"(?<=//)[^\s@]*:\S*(?=@)", 0),
+        (r"(?<=//)(?=[^\s@]*:)\S*(?=@)", 0),
         (r"(?<=http://)[^\s/@]+(?=@)|(?<=https://)[^\s/@]+(?=@)", 0),
         # user:password@host, but not Lustre's host@tcp:host@tcp:/name
         (r"(?P<keep>(?:\A|(?<=[\s,='\"]))[^\s/:@,=]*:)(?!/)\S*(?=@)", 0),

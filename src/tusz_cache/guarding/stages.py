@@ -1,6 +1,7 @@
 """Rule on what is known only later, or at once: the files of a cache, a URL, a directory that does not answer."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,14 +73,15 @@ def judge_files(verdict: Verdict, files: FilesSeen) -> Verdict:
     outside = [one for one in files.faults if one.fault in _OUTSIDE]
     if not verdict.admitted or not (made_up or files.faults):
         return replace(verdict, evidence=evidence)
+    repair = f"python -m tusz_cache.verify {shlex.quote(verdict.path)} --repair --against SOURCE"
     if made_up:
         ruling, hint = Ruling.REFUSE_OBJECT_STORE, "copy the cache to local disk once, and train from there"
         reason = f"{verdict.path} holds files that report the made-up capacity of an object store mount"
     elif outside:
-        ruling, hint = Ruling.REFUSE_MIXED, "put files in place of links and mounts; sync --reverify fetches them"
+        ruling, hint = Ruling.REFUSE_MIXED, f"put files in place of links and mounts: {repair} fetches them"
         reason = f"{verdict.path} holds {_counted(outside)}"
     else:
-        ruling, hint = Ruling.REFUSE_SEAL_MISMATCH, "run sync --reverify: it fetches what is missing or damaged"
+        ruling, hint = Ruling.REFUSE_SEAL_MISMATCH, f"{repair} fetches what is missing or damaged"
         reason = f"{verdict.path} is not what was sealed: {_counted(list(files.faults))}"
     return replace(verdict, ruling=ruling, reason=reason, hint=hint, evidence=evidence)
 

@@ -191,9 +191,8 @@ def _inflated(source: Source, entry: Entry, packed: Iterator[bytes], at_once: in
     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
     left = entry.size
     while not inflater.eof:
-        piece = next(packed, b"") if inflater.needs_input else b""
-        if inflater.needs_input and not piece:
-            raise bad(source, entry.name, "its compressed bytes end early")
+        is_hungry = inflater.needs_input
+        piece = next(packed, b"") if is_hungry else b""
         try:
             data = inflater.decompress(piece, min(at_once, left + 1))  # one more tells whether there is more
         except igzip_lib.error as error:  # type: ignore[misc]  # its stub takes the class for an instance
@@ -203,6 +202,8 @@ def _inflated(source: Source, entry: Entry, packed: Iterator[bytes], at_once: in
             raise bad(source, entry.name, f"it inflates to more than the {entry.size} bytes that the directory says")
         if data:
             yield data
+        elif is_hungry and not piece and not inflater.eof:  # some versions ask for more while they still have data
+            raise bad(source, entry.name, "its compressed bytes end early")
 
 
 def head(source: Source, entry: Entry, length: int) -> bytes:
