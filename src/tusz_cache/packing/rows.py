@@ -1,9 +1,10 @@
 """Rows of an array that lies in a `.npy` file: read where they are wanted, by mmap or by pread."""
 
-import functools
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -59,10 +60,11 @@ def open_rows(files: Files, key: str, shape: tuple[int, ...], dtype: "np.dtype[A
     descriptor = files.open(key)
     try:
         _check(descriptor, key, shape, dtype)
-    except BaseException:
+        if backend == "mmap":
+            return Mapped(descriptor, partial(files.open, key), shape, dtype)
+        return Pread(os.dup(descriptor), key, shape, dtype)
+    finally:
         os.close(descriptor)
-        raise
-    return Mapped(descriptor, shape, dtype) if backend == "mmap" else Pread(descriptor, key, shape, dtype)
 
 
 def header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
@@ -80,27 +82,18 @@ def _check(descriptor: int, key: str, shape: tuple[int, ...], dtype: "np.dtype[A
         raise Damaged(f"{key} does not begin as an array of shape {shape} and type {dtype}", hint=_AGAIN)
 
 
-class _Advising:
-    """What both ways to read have: an open file, and where its rows lie."""
-
-    def __init__(self, descriptor: int, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
-        self._file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - owns the descriptor
-        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-
-    def advise(self, first: int, count: int) -> None:
-        """See Rows."""
-        start, length = HEADER + first * self._row_bytes, count * self._row_bytes
-        os.posix_fadvise(self._file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
-
-
-class Mapped(_Advising):
+class Mapped:
     """Rows of a file that is mapped to memory: for disks of this machine."""
 
-    def __init__(self, descriptor: int, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
-        super().__init__(descriptor, shape, dtype)
+    def __init__(
+        self, descriptor: int, reopen: Callable[[], int], shape: tuple[int, ...], dtype: "np.dtype[Any]"
+    ) -> None:
+        """reopen: returns another descriptor, which `advise` needs: the map's own cannot be had."""
+        self._file: BinaryIO | None = None
+        self._reopen = reopen
         self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         self._rows: Array = np.frombuffer(self._map, dtype, int(np.prod(shape)), HEADER).reshape(shape)
-        self._advised = False
+        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
 
     def read(self, first: int, out: Array) -> None:
         """See Rows."""
@@ -112,18 +105,23 @@ class Mapped(_Advising):
 
     def advise(self, first: int, count: int) -> None:
         """See Rows. From the first time on the kernel adds no guesses, up to 8 MiB around a page that is missing."""
-        if not self._advised:
+        if self._file is None:
+            self._file = os.fdopen(self._reopen(), "rb", buffering=0)
             self._map.madvise(mmap.MADV_RANDOM)
-            self._advised = True
-        super().advise(first, count)  # of the file, not of the map: that would hold the interpreter
+        _advise(self._file, first * self._row_bytes, count * self._row_bytes)  # madvise would hold the interpreter
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
-class Pread(_Advising):
+class Pread:
     """Rows of a file that is read with positioned reads: where a page fault is a request over the network."""
 
     def __init__(self, descriptor: int, key: str, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
-        super().__init__(descriptor, shape, dtype)
+        self._file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - owns the descriptor
         self._key, self._shape, self._dtype = key, shape[1:], dtype
+        self._row_bytes = int(np.prod(self._shape)) * dtype.itemsize
 
     def read(self, first: int, out: Array) -> None:
         """See Rows."""
@@ -143,8 +141,16 @@ class Pread(_Advising):
         self.read(first, out)
         return out
 
+    def advise(self, first: int, count: int) -> None:
+        """See Rows."""
+        _advise(self._file, first * self._row_bytes, count * self._row_bytes)
+
     def __del__(self) -> None:
         self._file.close()
+
+
+def _advise(file: BinaryIO, start: int, length: int) -> None:
+    os.posix_fadvise(file.fileno(), HEADER + start, length, os.POSIX_FADV_WILLNEED)
 
 
 def _pieces(out: Array) -> list[memoryview]:
@@ -157,7 +163,7 @@ def _pieces(out: Array) -> list[memoryview]:
     return [memory[start : start + length] for start in starts]
 
 
-@functools.cache
+@cache
 def _runs(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     """Return the bytes of the last axis, which is contiguous, and where its runs start, in the order of rows."""
     starts = sum(np.ogrid[tuple(slice(0, n * step, step) for n, step in zip(shape[:-1], strides, strict=False))])
