@@ -5,6 +5,7 @@ others use the machine for hits all alike. CPU seconds say more than rates on a 
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -35,7 +36,6 @@ from tusz_cache.packing.writer import pack_cache
 from tusz_cache.synth import SIZES, write_cache
 
 BATCH = 64
-GATED = 200  # windows whose bits must agree
 SEED = 2026
 READ = 8 * 1024**2  # bytes at once, where a file is read whole
 
@@ -69,7 +69,8 @@ class Process:
     def ask(self, do: str, batches: Batches, **more: Any) -> Any:
         """Return the arm's answer. Raises AssertionError with what it said if it ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps({"do": do, "batches": batches} | more), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # then it does not answer either
+            print(json.dumps({"do": do, "batches": batches} | more), file=self._process.stdin, flush=True)
         if line := self._process.stdout.readline():
             return json.loads(line)
         self._errors.seek(0)
@@ -138,11 +139,11 @@ def shuffled(windows: int, batches: int) -> Iterator[list[int]]:
 # the gate
 
 
-def check(processes: Sequence[Process], root: Path) -> None:
+def check(processes: Sequence[Process], root: Path, windows: int) -> None:
     """Raise AssertionError unless exact arms give the same bits, and the others what their error allows."""
     store = open_store(root / "npz", "train")
-    chosen = sorted(random.Random(SEED).sample(range(len(store)), GATED))
-    batches = [chosen[at : at + 50] for at in range(0, GATED, 50)]
+    chosen = sorted(random.Random(SEED).sample(range(len(store)), windows))
+    batches = [chosen[at : at + 50] for at in range(0, windows, 50)]
     x = np.concatenate([store.read_batch(batch)[0] for batch in batches])
     wanted: str | None = None
     with tempfile.TemporaryDirectory(dir=root) as folder:
@@ -160,18 +161,18 @@ def check(processes: Sequence[Process], root: Path) -> None:
             found = hashlib.sha256("".join(process.ask("digests", asked, wanted=chosen)).encode()).hexdigest()
             wanted = wanted or found
             assert found == wanted, f"{arm.name} gives other bits"
-    print(f"{GATED} windows have SHA-256 {wanted[:16] if wanted else ''} in every arm of exact bits\n")
+    print(f"{windows} windows have SHA-256 {wanted[:16] if wanted else ''} in every arm of exact bits\n")
 
 
 # warm
 
 
-def play_warm(processes: Sequence[Process], root: Path, batches: int, rounds: int) -> dict[str, Turns]:
+def play_warm(processes: Sequence[Process], root: Path, options: argparse.Namespace) -> dict[str, Turns]:
     """Give every arm its turns; before each its files are read, so that they lie in memory."""
     windows = len(open_store(root / "float32", "train"))
-    order = list(shuffled(windows, batches))
+    order, rounds = list(shuffled(windows, options.batches)), options.rounds
     found = {process.arm.name: Turns() for process in processes}
-    each = -(-batches // rounds)
+    each = -(-options.batches // rounds)
     for number in range(rounds + 1):  # the first warms up and is not counted
         some = order[max(0, number - 1) * each :][:each]
         for process in processes if number % 2 else list(reversed(processes)):
@@ -181,6 +182,9 @@ def play_warm(processes: Sequence[Process], root: Path, batches: int, rounds: in
             answer = process.ask("turn", mine)
             if number:
                 found[arm.name].add(answer, sum(map(len, mine)))
+                if options.turns:
+                    with options.turns.open("a") as file:
+                        print(json.dumps({"arm": arm.name, "windows": sum(map(len, mine))} | answer), file=file)
     return found
 
 
@@ -272,6 +276,8 @@ def main() -> None:
     parser.add_argument("--arms", help="names that begin so, separated by ; (default: all that are installed)")
     parser.add_argument("--recordings", type=int, default=28, help="of 70 windows each, 85 MB raw")
     parser.add_argument("--batches", type=int, default=300, help=f"of {BATCH} windows, for an arm; 0: not warm")
+    parser.add_argument("--gate", type=int, default=200, help="windows whose bits must agree, a multiple of 50")
+    parser.add_argument("--turns", type=Path, help="a file to append each warm turn to, as a line of JSON")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--cold-rounds", type=int, default=3, help="0: no cold turns")
     parser.add_argument("--root", type=Path, default=Path("/tmp"), help="where the data lie, on a disk for cold turns")
@@ -305,8 +311,8 @@ def run(arms: Sequence[Arm], python: str, root: Path, options: argparse.Namespac
     """Check the arms, then play them."""
     if options.batches:
         processes = [Process(python, arm, root) for arm in arms]
-        check(processes, root)
-        found = play_warm(processes, root, options.batches, options.rounds)
+        check(processes, root, options.gate)
+        found = play_warm(processes, root, options)
         for process in processes:
             process.close()
         print(f"warm, batches of {BATCH}, {options.batches} an arm in {options.rounds} turns, median (least-most)\n")
