@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import feed_peers
-from bench.feed_peers import CHANNELS, WINDOW, Fill, Floats
+from bench.feed_peers import Fill, Floats
 from bench.sync import tree
+from tusz_cache.packing.blocks import CHANNELS, WINDOW
 from tusz_cache.packing.store import open_store
 
 Batches = Sequence[Sequence[int]]

@@ -37,7 +37,7 @@ def numpy_load(paths: Sequence[Path], _: Path) -> None:
     """Read both arrays of each file."""
     for path in paths:
         with np.load(path) as npz:
-            _ = npz["windows"], npz["labels"]
+            npz["windows"], npz["labels"]
 
 
 def inflate(paths: Sequence[Path], _: Path) -> None:
