@@ -19,7 +19,9 @@ import numpy.typing as npt
 __all__ = [
     "CHANNELS",
     "COVERS_WINDOW_S",
+    "PLACES_C2",
     "SAMPLE_RATE",
+    "FloatArray",
     "draw_background",
     "draw_discharge",
     "draw_seizure_times",
@@ -40,7 +42,7 @@ CHANNELS = (
 )
 # The 10-20 system seen from above: x to the right, y to the front, the ears at radius 1.
 _LEFT = ((-0.3, 0.9), (-0.4, 0.5), (-0.5, 0.0), (-0.4, -0.5), (-0.8, 0.6), (-1.0, 0.0), (-0.8, -0.6), (-0.3, -0.9))
-_PLACES_C2 = np.array([*_LEFT, (0.0, 0.5), (0.0, 0.0), (0.0, -0.5), *((-x, y) for x, y in _LEFT)])
+PLACES_C2 = np.array([*_LEFT, (0.0, 0.5), (0.0, 0.0), (0.0, -0.5), *((-x, y) for x, y in _LEFT)])
 
 
 def draw_background(rng: np.random.Generator, n_samples: int) -> FloatArray:
@@ -56,7 +58,7 @@ def draw_background(rng: np.random.Generator, n_samples: int) -> FloatArray:
     alpha_F = _unit_rms(np.exp(-0.5 * ((f_F - rng.normal(10.0, 0.7)) / 0.5) ** 2), n)
     white = rng.normal(0.0, np.sqrt(0.5), (len(CHANNELS) + 2, f_F.size, 2)).view(np.complex128)[..., 0]
     own_CF, common_F, rhythm_F = white[:-2], white[-2], white[-1]
-    posterior_C = 1 / (1 + np.exp(8 * (_PLACES_C2[:, 1] + 0.4)))  # near 1 at O1 and O2, 0 in front
+    posterior_C = 1 / (1 + np.exp(8 * (PLACES_C2[:, 1] + 0.4)))  # near 1 at O1 and O2, 0 in front
     spectrum_CF = 20.0 * pink_F * (np.sqrt(0.7) * own_CF + np.sqrt(0.3) * common_F)
     spectrum_CF += 15.0 * posterior_C[:, None] * (alpha_F * rhythm_F)
     x_CT: FloatArray = np.fft.irfft(np.pad(spectrum_CF, ((0, 0), (1, 0))), n)[:, :n_samples]
@@ -93,7 +95,7 @@ def draw_discharge(rng: np.random.Generator, n_samples: int) -> FloatArray:
     phase_L = 2 * np.pi * np.cumsum(first_hz * (last_hz / first_hz) ** u_L) / SAMPLE_RATE
     wave_L = np.sin(phase_L) + 0.5 * np.sin(2 * phase_L) + 0.25 * np.sin(3 * phase_L)  # harmonics sharpen it
     envelope_L = rng.uniform(60.0, 150.0) * np.sin(np.pi * u_L**0.7)
-    distance_C = np.linalg.norm(_PLACES_C2 - _PLACES_C2[rng.integers(len(CHANNELS))], axis=1)
+    distance_C = np.linalg.norm(PLACES_C2 - PLACES_C2[rng.integers(len(CHANNELS))], axis=1)
     joined_CL = 1 / (1 + np.exp((0.3 * distance_C[:, None] - u_L) / 0.05))  # the far ear joins at 0.6 of the duration
     discharge_CL: FloatArray = np.exp(-distance_C)[:, None] * joined_CL * (envelope_L * wave_L)
     return discharge_CL
