@@ -72,7 +72,9 @@ def _chewing(rng: np.random.Generator, length: int) -> FloatArray:
 def _movement(rng: np.random.Generator, length: int) -> FloatArray:
     """Slow waves of hundreds of microvolts, at some electrodes."""
     f_F = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
-    sway_CL = np.fft.irfft(np.fft.rfft(rng.normal(size=(len(CHANNELS), length))) * np.exp(-f_F / 0.8), length)
+    sway_CL: FloatArray = np.fft.irfft(
+        np.fft.rfft(rng.normal(size=(len(CHANNELS), length))) * np.exp(-f_F / 0.8), length
+    )
     sway_CL *= _hump(length) * (rng.random((len(CHANNELS), 1)) < 0.5)
     movement_CL: FloatArray = rng.uniform(50.0, 300.0) * sway_CL / (sway_CL.std() + 1e-9)
     return movement_CL
@@ -101,7 +103,7 @@ def _blinks(rng: np.random.Generator, length: int) -> FloatArray:
 
 def _mains(rng: np.random.Generator, length: int) -> FloatArray:
     """60 Hz at some electrodes."""
-    loose_C1 = (rng.random((len(CHANNELS), 1)) < 0.3) * rng.uniform(5.0, 40.0)
+    loose_C1: FloatArray = np.where(rng.random((len(CHANNELS), 1)) < 0.3, rng.uniform(5.0, 40.0), 0.0)
     mains_CL: FloatArray = loose_C1 * np.sin(2 * np.pi * (60.0 * np.arange(length) / SAMPLE_RATE + rng.random()))
     return mains_CL
 
@@ -111,8 +113,9 @@ def _rhythm(low_hz: float, high_hz: float, *sites: str) -> Callable[[np.random.G
 
     def draw(rng: np.random.Generator, length: int) -> FloatArray:
         phase_L = rng.uniform(low_hz, high_hz) * np.arange(length) / SAMPLE_RATE + rng.random()
-        rhythm_CL: FloatArray = _around(rng, *sites) * rng.uniform(20.0, 70.0) * _hump(length)
-        return rhythm_CL * np.sin(2 * np.pi * phase_L)
+        strength_C1 = _around(rng, *sites) * rng.uniform(20.0, 70.0)
+        rhythm_L: FloatArray = _hump(length) * np.sin(2 * np.pi * phase_L)
+        return strength_C1 * rhythm_L
 
     return draw
 

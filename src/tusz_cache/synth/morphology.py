@@ -28,7 +28,7 @@ class Patient:
     delay: float  # share of the duration after which they have gone one radius
     first_hz: float
     last_hz: float
-    strength: float  # RMS of a seizure at its height at the focus, in that of the background: below 1 it is hidden
+    strength: float  # RMS of a seizure at its height at the focus, in that of the background
     wave_W: FloatArray  # one period, of mean 0 and RMS 1
 
 
@@ -50,7 +50,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         delay=0.02 if spiking else rng.uniform(0.1, 0.4),
         first_hz=first_hz,
         last_hz=first_hz * rng.uniform(0.4, 0.6),
-        strength=rng.uniform(0.8, 2.5),
+        strength=rng.uniform(1.0, 2.5),
         wave_W=wave_W / wave_W.std(),
     )
 

@@ -119,13 +119,13 @@ SIZES: Mapping[str, SynthConfig] = MappingProxyType(
         "learn": SynthConfig(
             train_patients=16,
             dev_patients=8,
-            recordings_per_session=(4, 4),
-            length_s=(120.0, 200.0),
+            recordings_per_session=(5, 5),
+            length_s=(110.0, 170.0),
             background_share=0.6,
             flat_share=0.03,
             hard=True,
-            step=1 / 64,
-            level=1,
+            step=1 / 16,
+            level=4,
         ),
     }
 )
