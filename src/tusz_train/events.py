@@ -108,8 +108,8 @@ def find_events(p_T: Floats, rate: float, detection: Detection) -> tuple[Event, 
 
 def _hysteresis(p_T: Floats, on: float, off: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return starts and stops of what begins at `on` or above and ends below `off`, where `off` <= `on`."""
-    edges = np.diff(np.concatenate(([0], (p_T >= off).view(np.int8), [0])))
-    starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    held_T = np.concatenate(([False], p_T >= off, [False]))
+    starts, stops = np.flatnonzero(held_T[1:] != held_T[:-1]).reshape(-1, 2).T
     reached = np.append(np.flatnonzero(p_T >= on), len(p_T))  # the end stands for "never"
     first = reached[np.searchsorted(reached, starts)]
     return first[first < stops], stops[first < stops]

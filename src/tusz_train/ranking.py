@@ -1,6 +1,6 @@
 """How well probabilities rank ictal above other seconds: AUROC and average precision, exact, at 1 Hz.
 
-Written here, since scikit-learn would bring 100 MB for twenty lines. S = seconds of one or several recordings.
+Written here, since scikit-learn and scipy would bring 190 MB for twenty lines. S = seconds of some recordings.
 """
 
 import numpy as np

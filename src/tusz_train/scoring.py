@@ -78,7 +78,7 @@ class ScoreReport:
         pooled, subjects = self.pooled, self.per_subject.values()
         hours = pooled.nedc_ovlp.seconds / 3600
         found = pooled.nedc_ovlp
-        alarms = f"{found.hits} of {found.hits + found.misses} hit, {found.false_alarms} false alarms"
+        alarms = f"{found.hits} of {found.hits + found.misses} hit, {found.false_alarms} false"
         return [
             ("recordings", f"{pooled.recordings} of {len(subjects)} subjects, {hours:.1f} h"),
             ("SzCORE event, pooled", _szcore_line(pooled.szcore.event, "found")),
