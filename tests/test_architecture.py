@@ -158,7 +158,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "pack",
     "sync",
     "doctor",
-    ("synth.eeg", "synth.plan", "synth.writing", "synth"),
+    ("synth.eeg", "synth.morphology", "synth.artefacts", "synth.plan", "synth.writing", "synth"),
     "demo",
     "__main__",
     "__init__",
