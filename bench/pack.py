@@ -37,7 +37,8 @@ def numpy_load(paths: Sequence[Path], _: Path) -> None:
     """Read both arrays of each file."""
     for path in paths:
         with np.load(path) as npz:
-            npz["windows"], npz["labels"]
+            for name in ("windows", "labels"):
+                npz[name]
 
 
 def inflate(paths: Sequence[Path], _: Path) -> None:
