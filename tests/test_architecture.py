@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 import tusz_cache
+import tusz_train
 from tests.support.running import environment
 from tusz_cache import errors
 from tusz_cache.__main__ import VERBS
 from tusz_cache.errors import EXIT_CODES, CacheError
+from tusz_train import errors as train_errors
+from tusz_train.__main__ import VERBS as TRAIN_VERBS
 
 PACKAGE = Path(tusz_cache.__file__).parent
 LONGEST = 320  # lines of a module that can be read in one sitting
@@ -24,6 +27,7 @@ LONGER: dict[str, str] = {}  # module -> why it may be longer
 # From the bottom up: a module imports only from those before it. Packages are ordered inside as well.
 LAYERS: tuple[str | tuple[str, ...], ...] = (
     # values and pure decisions
+    "verbs",
     "errors",
     "units",
     "layout",
@@ -158,21 +162,56 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "__init__",
 )
 ORDER = [name for layer in LAYERS for name in ((layer,) if isinstance(layer, str) else layer)]
+
+# The second package: each module imports from those before it, and of tusz_cache only public names and what is SHARED.
+TRAIN_ORDER = (
+    "errors",
+    # values and pure functions
+    "events",
+    "event_files",
+    "pairing",
+    "stitch",
+    "szcore",
+    "nedc",
+    "ranking",
+    # the whole
+    "scoring",
+    "curves",
+    # commands
+    "score",
+    "__main__",
+    "__init__",
+)
+SHARED = {
+    "errors": "one tree of errors, with hints and exit codes",
+    "cli": "options, output and exit codes that are the same for every command",
+    "progress": "carries the wish to stop",
+    "layout": "tables for people and notebooks",
+    "verbs": "from a verb to its module",
+}
+TORCH: set[str] = set()  # modules of tusz_train that may import torch; scoring never does
+
 UPWARD = {("copying.pool", "__init__"): "where the package lies, which its worker processes must find too"}
 
 
-def name_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
+def name_of(path: Path, package: Path = PACKAGE) -> str:
+    parts = path.relative_to(package).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
 PATHS = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TRAINING = Path(tusz_train.__file__).parent
+TRAIN = {f"tusz_train.{name_of(path, TRAINING)}": path for path in sorted(TRAINING.rglob("*.py"))}
 every_module = pytest.mark.parametrize("module", sorted(PATHS))
+
+
+every_train_module = pytest.mark.parametrize("module", sorted(TRAIN))
+of_both_packages = pytest.mark.parametrize("module", sorted(PATHS | TRAIN))
 
 
 @functools.cache
 def tree_of(module: str) -> ast.Module:
-    return ast.parse(PATHS[module].read_text(encoding="utf-8"))
+    return ast.parse((PATHS | TRAIN)[module].read_text(encoding="utf-8"))
 
 
 def imported(module: str) -> Iterator[str]:
@@ -184,7 +223,7 @@ def imported(module: str) -> Iterator[str]:
             assert node.level == 0, "relative imports hide the direction"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield whole if whole.removeprefix("tusz_cache.") in PATHS else str(node.module)
+                yield whole if whole.removeprefix("tusz_cache.") in PATHS or whole in TRAIN else str(node.module)
 
 
 def own_imports(module: str) -> set[str]:
@@ -365,7 +404,7 @@ def test_the_tree_of_errors_is_true():
     assert {kind.__name__: kind.__base__.__name__ for kind in kinds} == drawn
 
 
-@every_module
+@of_both_packages
 def test_nothing_is_caught_without_a_name(module: str):
     """No `except:` swallows what it does not know."""
     bare = [node.lineno for node in ast.walk(tree_of(module)) if isinstance(node, ast.ExceptHandler) and not node.type]
@@ -373,10 +412,10 @@ def test_nothing_is_caught_without_a_name(module: str):
     assert [] == bare
 
 
-@every_module
+@of_both_packages
 def test_a_module_can_be_read_in_one_sitting(module: str):
     """No module is longer than what one reads at a time, unless it is listed with a reason."""
-    lines = len(PATHS[module].read_text(encoding="utf-8").splitlines())
+    lines = len((PATHS | TRAIN)[module].read_text(encoding="utf-8").splitlines())
 
     assert lines <= LONGEST or module in LONGER, f"{module} has {lines} lines"
 
@@ -467,3 +506,113 @@ def test_the_package_exports_nothing_else():
     }
 
     assert set(tusz_cache.__all__) == bound == set(tusz_cache._HOMES)
+
+
+# the second package
+
+
+def train_imports(module: str) -> set[str]:
+    """Return the modules of tusz_train that `module` imports."""
+    return {name for name in imported(module) if name.partition(".")[0] == "tusz_train"}
+
+
+def test_every_module_of_training_has_its_place():
+    """The order of the second package names each of its modules once, and none that is not there."""
+    assert sorted(TRAIN) == sorted(f"tusz_train.{name}" for name in TRAIN_ORDER)
+
+
+@every_train_module
+def test_a_module_of_training_imports_only_from_below(module: str):
+    """Each module can be understood knowing only those before it, and the package's names as nobody else."""
+    below = TRAIN_ORDER[: TRAIN_ORDER.index(module.removeprefix("tusz_train."))]
+
+    assert set() == train_imports(module) - {f"tusz_train.{name}" for name in below}
+
+
+@every_train_module
+def test_training_uses_public_names(module: str):
+    """What training takes from tusz_cache is public, or shared for a reason."""
+    taken = [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.ImportFrom)]
+    names = {(str(node.module), alias.name) for node in taken for alias in node.names}
+    ours = {(home, name) for home, name in names if home.partition(".")[0] == "tusz_cache"}
+
+    public = {("tusz_cache", name) for name in {*tusz_cache.__all__, *SHARED}}
+    assert set() == {pair for pair in ours - public if pair[0].removeprefix("tusz_cache.") not in SHARED}
+
+
+def test_what_is_shared_is_used():
+    """A module that training no longer shares is taken off the list."""
+    used = {name.removeprefix("tusz_cache.") for module in TRAIN for name in imported(module)}
+
+    assert set(SHARED) == set(SHARED) & used
+
+
+def test_training_imports_what_is_declared():
+    """Torch is imported where it is allowed, and nothing that is not in pyproject.toml."""
+    found = {module: foreign_imports(module) - {"tusz_train"} - set(sys.stdlib_module_names) for module in TRAIN}
+
+    assert {module for module, packages in found.items() if "torch" in packages} == TORCH
+    assert set().union(*found.values()) <= {"numpy", "torch"}
+
+
+def test_annotations_are_written_in_one_place():
+    """Of the modules of training only one writes files, under a draft's name first."""
+    assert {"tusz_train.event_files": {"draft.write_text", "draft.replace"}} == {
+        module: calls for module in TRAIN if (calls := set(writes_of(module)))
+    }
+
+
+def test_errors_of_training_derive_from_ours():
+    """Every exception of the second package is defined in its errors.py, with an exit code and a place in the tree."""
+    found = {
+        thing
+        for module in TRAIN
+        for thing in vars(importlib.import_module(module.removesuffix(".__init__"))).values()
+        if isinstance(thing, type) and issubclass(thing, BaseException) and thing.__module__.startswith("tusz_train")
+    }
+
+    assert {"tusz_train.errors"} == {kind.__module__ for kind in found}
+    assert [] == [kind for kind in found if not issubclass(kind, CacheError) or kind.exit_code not in EXIT_CODES]
+    assert [] == [kind for kind in found if f"── {kind.__name__} " not in (train_errors.__doc__ or "")]
+
+
+@pytest.mark.parametrize("verb", TRAIN_VERBS)
+def test_a_command_of_training_explains_itself(verb: str):
+    """`python -m tusz_train VERB --help` runs without any warning, and ends with all exit codes."""
+    ran = python("-W", "error", "-m", "tusz_train", verb, "--help")
+
+    assert (0, "") == (ran.returncode, ran.stderr)
+    assert [] == [code for code in EXIT_CODES if not re.search(rf"^  {code} ", ran.stdout, re.MULTILINE)]
+    assert ran.stdout == python("-W", "error", "-m", f"tusz_train.{verb}", "--help").stdout
+
+
+def test_training_knows_its_verbs():
+    """`tusz-train` says which verbs there are, and takes no other."""
+    for arguments, status in ((("--help",), 0), ((), 2), (("nonsense",), 2)):
+        ran = python("-m", "tusz_train", *arguments)
+        assert status == ran.returncode
+        assert set() == {verb for verb in TRAIN_VERBS if verb not in ran.stdout + ran.stderr}
+
+
+def test_scoring_starts_without_torch():
+    """Importing the package loads nothing heavy, and what scores loads numpy and no framework."""
+    for modules, heavy in (
+        ("tusz_train", ("numpy", "torch", "timescoring")),
+        ("tusz_train.score, tusz_train.curves, tusz_train.stitch", ("torch", "scipy", "pandas", "fsspec", "s3fs")),
+    ):
+        ran = python("-c", f"import sys, {modules}; print(sorted(set({heavy!r}) & set(sys.modules)))")
+        assert ("[]\n", "") == (ran.stdout, ran.stderr)
+
+
+def test_public_names_of_training_are_sorted_and_there():
+    """`__all__` of the second package is what it exports: sorted, importable, explained."""
+    public = tusz_train.__all__
+
+    assert sorted(set(public)) == public == sorted(tusz_train._HOMES)
+    assert [] == [name for name in public if not getattr(tusz_train, name).__doc__]
+    assert set(public) == {
+        alias.name
+        for node in ast.walk(tree_of("tusz_train.__init__"))
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    }

@@ -11,6 +11,7 @@ from tusz_cache.errors import EXIT_CODES
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CALL = re.compile(r"(python -m tusz_cache\.|tusz-cache |python -m tusz_train |tusz-train )([a-z_]+)([^`\n|]*)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 
 
@@ -35,13 +36,13 @@ def test_the_reference_is_what_the_code_says():
     assert render() == reference(), "docs/reference.md is not what the code says: run `make docs`"
 
 
-@pytest.mark.parametrize("verb", sorted(parsers()))
-def test_every_option_is_documented(verb: str):
+@pytest.mark.parametrize("command", sorted(parsers()))
+def test_every_option_is_documented(command: str):
     """Each option of each command stands in the section of its command."""
-    section = reference().partition(f"### `python -m tusz_cache.{verb} ")[2].partition("\n### ")[0]
-    assert section, f"docs/reference.md has no section on {verb}: run `make docs`"
+    section = reference().partition(f"### `{command} ")[2].partition("\n### ")[0]
+    assert section, f"docs/reference.md has no section on {command}: run `make docs`"
 
-    missing = [name for name in options_of(parsers()[verb]) if not re.search(rf"`(.*, )?{name}[ `,]", section)]
+    missing = [name for name in options_of(parsers()[command]) if not re.search(rf"`(.*, )?{name}[ `,]", section)]
     assert [] == missing
 
 
@@ -75,12 +76,13 @@ def test_relative_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_in_the_text_exist(page: Path):
     """A command line shown anywhere names a verb and options that there are."""
-    known = {verb: set(options_of(parser)) for verb, parser in parsers().items()}
+    known = {command: set(options_of(parser)) for command, parser in parsers().items()}
     wrong = []
-    for verb, rest in re.findall(r"(?:python -m tusz_cache\.|tusz-cache )([a-z_]+)([^`\n|]*)", page.read_text("utf-8")):
-        if verb not in known:
-            wrong.append(verb)
+    for called, verb, rest in re.findall(CALL, page.read_text("utf-8")):
+        command = ("python -m tusz_cache." if "cache" in called else "python -m tusz_train ") + verb
+        if command not in known:
+            wrong.append(command)
         else:
-            wrong += [option for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest) if option not in known[verb]]
+            wrong += [option for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest) if option not in known[command]]
 
     assert [] == wrong

@@ -29,11 +29,11 @@ class Report(Protocol):
         """Lines for a person."""
 
 
-def parser(verb: str, description: str) -> argparse.ArgumentParser:
+def parser(verb: str, description: str, *, prog: str | None = None) -> argparse.ArgumentParser:
     """Return a parser whose help ends with the exit codes."""
     codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
     made = argparse.ArgumentParser(
-        prog=f"python -m tusz_cache.{verb}",
+        prog=prog or f"python -m tusz_cache.{verb}",
         description=description,
         epilog=f"exit codes:\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

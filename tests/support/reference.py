@@ -13,8 +13,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 import tusz_cache
+import tusz_train
 from tusz_cache import errors, holdings, seal, sealed
 from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
@@ -29,6 +33,11 @@ from tusz_cache.measuring import Speed
 from tusz_cache.plan import Plan
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.verify_report import VerifyReport
+from tusz_train import errors as train_errors
+from tusz_train.__main__ import VERBS as TRAIN_VERBS
+from tusz_train.curves import Predicted, score_predictions
+from tusz_train.events import Event, RecordingEvents
+from tusz_train.scoring import score_recordings
 
 HEAD = """\
 <!-- Written by tests/support/reference.py from the code. Do not edit: `make docs` writes it anew. -->
@@ -49,8 +58,9 @@ def render() -> str:
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each verb."""
-    return {verb: importlib.import_module(f"tusz_cache.{verb}").parser() for verb in VERBS}
+    """Return the parser of each command, by how it is called: `python -m tusz_cache.sync`."""
+    modules = [f"tusz_cache.{verb}" for verb in VERBS] + [f"tusz_train.{verb}" for verb in TRAIN_VERBS]
+    return {made.prog: made for module in modules for made in [importlib.import_module(module).parser()]}
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[str]:
@@ -59,7 +69,10 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _commands() -> Iterator[str]:
-    yield "## Commands\n\n`tusz-cache VERB` does the same as `python -m tusz_cache.VERB`.\n"
+    yield """## Commands
+
+`tusz-cache VERB` does the same as `python -m tusz_cache.VERB`, `tusz-train VERB` as `python -m tusz_train VERB`.
+"""
     for parser in parsers().values():
         positional = [action for action in parser._actions if not action.option_strings]
         names = " ".join(f"[{_metavar(a)}]" if a.nargs == "?" else _metavar(a) for a in positional)
@@ -101,6 +114,12 @@ Everything raised on purpose derives from `tusz_cache.CacheError`, says in `.hin
 
 ```text
 {_tree(errors)}
+```
+
+Training adds, in `tusz_train.errors`:
+
+```text
+{_tree(train_errors)}
 ```
 """
 
@@ -156,6 +175,8 @@ def _json() -> Iterator[str]:
     yield _sample("`verify`", verified.as_dict())
     yield _sample("`guard`", refused_url("s3://bucket/tusz").as_dict())
     yield _sample("`doctor`", _examined().as_dict())
+    yield _sample("`score`", _scored())
+    yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
     yield _sample("any command that ends with an error", refused)
 
@@ -179,6 +200,18 @@ def _examined() -> DoctorReport:
         journal=(1, 1),
         speeds=(Speed("sequential", 2_097_152, 10, 20_000_000, 0.01, 0.001, evicted=True),),
     )
+def _scored() -> dict[str, Any]:
+    reference = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(100.0, 160.0),))
+    hypothesis = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(120.0, 150.0), Event(500.0, 520.0)))
+    return score_recordings([(reference, hypothesis)]).as_dict()
+
+
+def _curves() -> dict[str, Any]:
+    reference = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(100.0, 160.0),))
+    p_T = np.zeros(3600, np.float32)
+    p_T[120:150], p_T[500:520] = 0.9, 0.6
+    found = score_predictions([Predicted(reference, p_T, 1.0)]).as_dict()
+    return found | {"points": found["points"][40:41]}
 
 
 def _sample(title: str, value: object) -> str:
@@ -238,9 +271,14 @@ def _fenced(text: str) -> str:
 
 
 def _python() -> Iterator[str]:
-    yield "## Python\n\nThe public names of `tusz_cache`.\n"
-    for name in tusz_cache.__all__:
-        thing = getattr(tusz_cache, name)
+    for package in (tusz_cache, tusz_train):
+        yield f"## Python: `{package.__name__}`\n\nIts public names.\n"
+        yield from _public(package)
+
+
+def _public(package: ModuleType) -> Iterator[str]:
+    for name in package.__all__:
+        thing = getattr(package, name)
         if not hasattr(thing, "__module__"):
             continue
         node = _definition(thing)

@@ -83,6 +83,13 @@ def weighed(verb: str, *arguments: object) -> tuple[int, int]:
     return code, memory
 
 
+def run_train(verb: str, *arguments: object, timeout: float = 120) -> Ran:
+    """Run `python -m tusz_train VERB` to its end."""
+    command = [sys.executable, "-m", "tusz_train", verb, *map(str, arguments)]
+    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
 def tree(root: Path) -> dict[str, bytes]:
     """Return every file below `root` but our own, by key."""
     return {

@@ -1,0 +1,59 @@
+"""tusz_train: train and score seizure detectors on what `tusz_cache` admits.
+
+Public names are imported when they are first used: scoring needs no torch, and starts without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tusz_train.curves import CurveReport, Predicted, score_predictions
+    from tusz_train.errors import BadAnnotations
+    from tusz_train.event_files import read_events, write_events
+    from tusz_train.events import Detection, Event, RecordingEvents, find_events
+    from tusz_train.scoring import ScoreReport, score_folders, score_recordings
+
+_HOMES = {
+    "BadAnnotations": "errors",
+    "CurveReport": "curves",
+    "Detection": "events",
+    "Event": "events",
+    "Predicted": "curves",
+    "RecordingEvents": "events",
+    "ScoreReport": "scoring",
+    "find_events": "events",
+    "read_events": "event_files",
+    "score_folders": "scoring",
+    "score_predictions": "curves",
+    "score_recordings": "scoring",
+    "write_events": "event_files",
+}
+
+__all__ = [
+    "BadAnnotations",
+    "CurveReport",
+    "Detection",
+    "Event",
+    "Predicted",
+    "RecordingEvents",
+    "ScoreReport",
+    "find_events",
+    "read_events",
+    "score_folders",
+    "score_predictions",
+    "score_recordings",
+    "write_events",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what can be had."""
+    return sorted({*globals(), *__all__})

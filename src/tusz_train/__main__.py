@@ -1,0 +1,19 @@
+"""`python -m tusz_train VERB …` and `tusz-train VERB …`."""
+
+import sys
+from collections.abc import Sequence
+
+from tusz_cache.verbs import dispatch
+
+VERBS = {
+    "score": "score detections against references, as SzCORE and NEDC do",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb that the first argument names. Returns the exit status."""
+    return dispatch("tusz_train", VERBS, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
