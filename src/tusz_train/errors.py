@@ -1,7 +1,10 @@
 """Every error that this package raises on purpose, beside those of `tusz_cache.errors`.
 
 CacheError
-└── BadAnnotations      2  an annotation file cannot be read, or does not say what its form demands
+├── BadAnnotations      2  an annotation file cannot be read, or does not say what its form demands
+├── ConfigError         2  a configuration makes no sense: unknown key, wrong type, contradiction
+├── BadWeights          2  a file of weights cannot be read, or is not for the model
+└── WrongShape          2  an array does not have the shape, or the channels, that are needed
 """
 
 from tusz_cache.errors import CacheError
@@ -9,5 +12,23 @@ from tusz_cache.errors import CacheError
 
 class BadAnnotations(CacheError):
     """An annotation file cannot be read, or does not say what its form demands."""
+
+    exit_code = 2
+
+
+class ConfigError(CacheError):
+    """A configuration makes no sense: unknown key, wrong type, contradiction."""
+
+    exit_code = 2
+
+
+class BadWeights(CacheError):
+    """A file of weights cannot be read, or is not for the model."""
+
+    exit_code = 2
+
+
+class WrongShape(CacheError):
+    """An array does not have the shape, or the channels, that are needed."""
 
     exit_code = 2

@@ -1,0 +1,166 @@
+"""Configurations as files: read strictly, overridden from the command line, told again in full.
+
+YAML is read as YAML 1.2 says: `off` is a word and not false, `1e-4` is a number, and a key stands once.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tusz_train.config import Config
+from tusz_train.errors import ConfigError
+from tusz_train.section import Section
+
+_PLAIN: dict[str, tuple[str, str, Callable[[str], Any]]] = {  # YAML 1.2: what it looks like, how it may begin, its value
+    "null": ("~|null|Null|NULL|", "~nN", lambda _text: None),
+    "bool": ("true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
+    "int": ("[-+]?[0-9]+", "-+0123456789", int),
+    "float": (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789", float),
+}
+_HINT = "docs/configuration.md lists every key"
+
+
+class _Loader(yaml.SafeLoader):
+    """Builds text, numbers, true, false, null, lists and mappings; refuses a key that stands twice."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
+    yaml_constructors: dict[str, Any] = {}  # noqa: RUF012 - likewise
+
+    def mapping(self, node: yaml.MappingNode) -> Iterator[dict[Hashable, Any]]:
+        made: dict[Hashable, Any] = {}
+        yield made
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is no key", key_node.start_mark)
+            if key in made:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
+            made[key] = self.construct_object(value_node, deep=True)
+
+
+    def plain(self, node: yaml.ScalarNode) -> Any:
+        return _PLAIN[node.tag.rpartition(":")[2]][2](node.value)
+
+
+for _name, (_pattern, _first, _value) in _PLAIN.items():
+    _begins = [*_first, ""] if _name == "null" else list(_first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), _begins)
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.plain)
+_Loader.add_constructor("tag:yaml.org,2002:str", yaml.SafeLoader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:seq", yaml.SafeLoader.construct_yaml_seq)
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
+_Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration in a YAML file. overrides: `key.sub=value` each, the value in YAML.
+
+    Raises ConfigError, which names the file, the key, what is wrong, and the key that may have been meant.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="give a YAML file, as in configs/local") from error
+    read = _parse(text, str(path))
+    if not isinstance(read, dict):
+        raise ConfigError(f"{path} holds no sections", hint="begin with run:, data: and loop:, as in configs/local")
+    given = [_override(text) for text in overrides]
+    for key, value in given:
+        _put(read, key, value)
+    return _checked(read, str(path), [key for key, _ in given])
+
+
+def as_yaml(config: Config) -> str:
+    """Return the whole configuration as YAML, which reads back as the same."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - builds plain values only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} is no YAML: {_where(error)}", hint="indent by spaces, and name each key once") from error
+
+
+def _where(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error)
+    return f"{what} (line {mark.line + 1}, column {mark.column + 1})" if mark else what
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {text} is not key.sub=value", hint="e.g. --set data.batch_size=32")
+    return key, _parse(value, f"--set {text}")
+
+
+def _put(into: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key. A section that is absent or null comes to be."""
+    *sections, last = key.split(".")
+    for section in sections:
+        into[section] = {} if into.get(section) is None else into[section]
+        if not isinstance(into[section], dict):
+            raise ConfigError(f"--set {key}: {section} is no section", hint=_HINT)
+        into = into[section]
+    into[last] = value
+
+
+def _checked(read: dict[str, Any], name: str, given: Sequence[str]) -> Config:
+    try:
+        return Config.model_validate(read)
+    except ValidationError as error:
+        mistakes = sorted(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    lines = [f"{_source(key, name, given)}: {what}" for mistake in mistakes for key, what in _told(mistake)]
+    raise ConfigError("\n       ".join(lines), hint=_HINT)
+
+
+def _source(key: str, name: str, given: Sequence[str]) -> str:
+    """Return where a key was set: in the file, on the command line, or, for a section, in both."""
+    if any(f"{key}.".startswith(f"{one}.") for one in given):
+        return "--set"
+    return f"{name} with --set" if any(not key or one.startswith(f"{key}.") for one in given) else name
+
+
+def _told(mistake: ErrorDetails) -> Iterator[tuple[str, str]]:
+    """Yield the key of a mistake, and a line for a person: the key, what is wrong, what may have been meant."""
+    key, value = ".".join(str(part) for part in mistake["loc"]), mistake["input"]
+    if mistake["type"] == "extra_forbidden":
+        for unknown in [f"{key}.{inner}" for inner in value] if isinstance(value, dict) and value else [key]:
+            near = nearest(unknown)
+            yield unknown, f"{unknown} is no key" + (f"; did you mean {near}?" if near else "")
+    elif mistake["type"] == "missing":
+        yield key, f"{key} is missing"
+    else:
+        reason = mistake["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        shown = f", but is {value!r}" if value is None or isinstance(value, str | int | float) else ""
+        yield key, f"{key}: {reason}{shown}" if key else f"{reason}{shown}"
+
+
+def nearest(key: str) -> str | None:
+    """Return the valid key that an unknown one most likely means: its name in another section, or one spelt alike."""
+    known = list(keys(Config))
+    last = key.rpartition(".")[2]
+    if same := [one for one in known if one.rpartition(".")[2] == last]:
+        return difflib.get_close_matches(key, same, 1, 0.0)[0]
+    return next(iter(difflib.get_close_matches(key, known, 1)), None)
+
+
+def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a section and of those in it."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        if inner := section_of(field.annotation):
+            yield from keys(inner, f"{prefix}{name}.")
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """Return the section that a field holds, if it holds one or null."""
+    kinds = (annotation, *get_args(annotation))
+    return next((cast("type[Section]", kind) for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)

@@ -1,0 +1,1 @@
+"""Models: logits of seizure for each sample of a window."""
