@@ -138,6 +138,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "packing.packed",
         "packing.unpacked",
         "packing.store",
+        "packing.manifests",
         "packing.growing",
         "packing.splitting",
         "packing.claims",

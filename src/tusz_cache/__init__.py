@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusz_cache.durability import Durability
     from tusz_cache.entry import Entry
-    from tusz_cache.errors import CacheError, CacheRefused
+    from tusz_cache.errors import CacheError, CacheRefused, Damaged, UsageError
     from tusz_cache.guarding.admitted import AdmittedCache
     from tusz_cache.guarding.guard import CacheGuard
     from tusz_cache.guarding.values import Allow, DeclaredMount, Verdict
     from tusz_cache.manifest import Manifest
+    from tusz_cache.packing.manifests import read_window_manifest
     from tusz_cache.packing.npz import read_windows
+    from tusz_cache.packing.packed import PackedStore
     from tusz_cache.packing.report import PackReport
     from tusz_cache.packing.store import open_store
     from tusz_cache.packing.windows import WindowStore
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tusz_cache.report import SyncReport
     from tusz_cache.settings import SyncSettings
     from tusz_cache.stores.base import Access
+    from tusz_cache.tusz import check_disjoint, recordings
+    from tusz_cache.tusz_windows import Category, WindowManifest
     from tusz_cache.verify_report import VerifyReport
     from tusz_cache.verifying import verify_cache
     from tusz_cache.version import __version__
@@ -36,6 +40,8 @@ _HOMES = {
     "CacheError": "errors",
     "CacheGuard": "guarding.guard",
     "CacheRefused": "errors",
+    "Category": "tusz_windows",
+    "Damaged": "errors",
     "DeclaredMount": "guarding.values",
     "Durability": "durability",
     "Entry": "entry",
@@ -43,19 +49,25 @@ _HOMES = {
     "Manifest": "manifest",
     "MaxDelete": "plan",
     "PackReport": "packing.report",
+    "PackedStore": "packing.packed",
     "Plan": "plan",
     "SyncReport": "report",
     "SyncSettings": "settings",
+    "UsageError": "errors",
     "Verdict": "guarding.values",
     "VerifyReport": "verify_report",
+    "WindowManifest": "tusz_windows",
     "WindowStore": "packing.windows",
     "__version__": "version",
+    "check_disjoint": "tusz",
     "diff": "plan",
     "open_store": "packing.store",
     "pack_cache": "packing.writer",
     "plan_copy": "planning",
     "populate_cache": "workflow",
+    "read_window_manifest": "packing.manifests",
     "read_windows": "packing.npz",
+    "recordings": "tusz",
     "verify_cache": "verifying",
 }
 
@@ -66,6 +78,8 @@ __all__ = [
     "CacheError",
     "CacheGuard",
     "CacheRefused",
+    "Category",
+    "Damaged",
     "DeclaredMount",
     "Durability",
     "Entry",
@@ -73,19 +87,25 @@ __all__ = [
     "Manifest",
     "MaxDelete",
     "PackReport",
+    "PackedStore",
     "Plan",
     "SyncReport",
     "SyncSettings",
+    "UsageError",
     "Verdict",
     "VerifyReport",
+    "WindowManifest",
     "WindowStore",
     "__version__",
+    "check_disjoint",
     "diff",
     "open_store",
     "pack_cache",
     "plan_copy",
     "populate_cache",
+    "read_window_manifest",
     "read_windows",
+    "recordings",
     "verify_cache",
 ]
 

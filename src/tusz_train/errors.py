@@ -4,7 +4,8 @@ CacheError
 ├── BadAnnotations      2  an annotation file cannot be read, or does not say what its form demands
 ├── ConfigError         2  a configuration makes no sense: unknown key, wrong type, contradiction
 ├── BadWeights          2  a file of weights cannot be read, or is not for the model
-└── WrongShape          2  an array does not have the shape, or the channels, that are needed
+├── WrongShape          2  an array does not have the shape, or the channels, that are needed
+└── OrderChanged        2  a saved position belongs to another order of windows
 """
 
 from tusz_cache.errors import CacheError
@@ -30,5 +31,11 @@ class BadWeights(CacheError):
 
 class WrongShape(CacheError):
     """An array does not have the shape, or the channels, that are needed."""
+
+    exit_code = 2
+
+
+class OrderChanged(CacheError):
+    """A saved position belongs to another order of windows, so going on from it would repeat some and skip others."""
 
     exit_code = 2

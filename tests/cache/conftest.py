@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.running import KEYS, META, Ran, tree
 from tests.support.s3server import DEFAULTS, S3Server
-from tusz_cache import Access, CacheError, Durability, SyncReport, SyncSettings, populate_cache
+from tusz_cache import Access, CacheError, CacheGuard, Durability, SyncReport, SyncSettings, populate_cache
 from tusz_cache.errors import exit_status
 from tusz_cache.progress import Progress
 from tusz_cache.sync import main
@@ -196,3 +197,23 @@ def healthy() -> Callable[[Bucket, Path], None]:
         assert (target / META / "seal.json").is_file()
 
     return check
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a directory that the guard accepts for its place."""
+    usual = tmp_path_factory.mktemp("ground")
+    if CacheGuard(seal="ignore").check(usual).admitted:
+        yield usual
+    elif Path("/dev/shm").is_dir() and CacheGuard(seal="ignore").check("/dev/shm").admitted:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+            yield Path(directory)
+    else:
+        pytest.skip("no local file system here that the guard can see")
+
+
+@pytest.fixture
+def room(ground: Path) -> Iterator[Path]:
+    """Return an empty directory that the guard accepts for its place."""
+    with tempfile.TemporaryDirectory(dir=ground) as directory:
+        yield Path(directory)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tusz_cache.copying import journal
 from tusz_cache.errors import Damaged
+from tusz_cache.manifest import Manifest
 from tusz_cache.packing.index import INDEX, Index, from_bytes
 from tusz_cache.packing.splitting import Laid, laid_from_record
 from tusz_cache.ssd import Target
@@ -28,14 +29,16 @@ def read_index(path: Path) -> Index:
         raise Damaged(f"there is no {path}", hint="pack the cache again") from error
 
 
-def read_claims(place: Target, splits: Iterable[str]) -> Claims:
-    """Return what the indexes and the journal claim; where both speak of a recording, the journal is newer."""
+def read_claims(place: Target, splits: Iterable[str], proven: Manifest) -> Claims:
+    """Return what the indexes and the journal claim; where both speak of a recording, the journal is newer.
+
+    proven: files that nothing touched. An index that is not among them claims nothing.
+    """
     claims: Claims = {split: {} for split in splits}
     for split, known in claims.items():
-        try:
-            index = read_index(place.path(f"{split}/{INDEX}"))
-        except Damaged:
+        if f"{split}/{INDEX}" not in proven:
             continue  # its recordings are packed again
+        index = read_index(place.path(f"{split}/{INDEX}"))
         known |= {row.cache_file: Laid(row, index.max_error) for row in index.recordings}
     path = place.meta / journal.NAME
     if path.exists():

@@ -1,5 +1,6 @@
 """Index: what a split of a packed store holds, and where. A value, and its file `index.json`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -15,6 +16,18 @@ FORMAT = 1
 SMALL_LABELS = "uint8"  # labels that are whole numbers from 0 to 255, as they should be: kept as bytes
 
 Dtype = Literal["float32", "int16"]
+
+_MOST = 1 << 40  # of blocks or windows: beyond any disk, and sums stay within 64 bits
+
+
+def shard_files(number: int) -> tuple[str, str]:
+    """Return the names of a shard's two files: blocks and labels."""
+    return f"shard-{number:05d}.npy", f"labels-{number:05d}.npy"
+
+
+def own_labels_file(cache_file: str) -> str:
+    """Return the name of the file of labels that are no bytes."""
+    return f"{cache_file.removesuffix('.npz')}.labels.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +112,18 @@ def _checked(row: Mapping[str, Any]) -> Index:
     found = (row["format"], row["channels"], row["block"], row["window_blocks"])
     if found != (FORMAT, CHANNELS, BLOCK, WINDOW_BLOCKS):
         raise ValueError(f"its format, channels, block and window_blocks are {found}")
-    if row["dtype"] not in get_args(Dtype) or (row["dtype"] == "int16") != isinstance(row["scale"], float):
-        raise ValueError(f"dtype {row['dtype']!r} does not go with scale {row['scale']!r}")
-    shards = tuple(Shard(**shard) for shard in row["shards"])
+    if row["dtype"] not in get_args(Dtype) or (row["dtype"] == "int16") != _is_positive(row["scale"]):
+        raise ValueError(f"dtype {row['dtype']!r:.100} does not go with scale {row['scale']!r:.100}")
+    head = {name: row[name] for name in ("split", "dtype", "scale", "max_error", "cache_manifest_sha256")}
+    if not isinstance(head["split"], str) or not isinstance(head["cache_manifest_sha256"], str):
+        raise TypeError("split and cache_manifest_sha256 must be text")
+    if head["max_error"] != 0 and not _is_positive(head["max_error"]):
+        raise ValueError(f"max_error {head['max_error']!r:.100} makes no sense")
+    shards = tuple(_shard(number, shard) for number, shard in enumerate(row["shards"]))
     recordings = tuple(map(_recording, row["recordings"]))
     used = [0] * len(shards)
-    for recording in sorted(recordings, key=lambda recording: (recording.shard, recording.first)):
+    # by blocks as well: a recording without any begins where the next one does
+    for recording in sorted(recordings, key=lambda recording: (recording.shard, recording.first, recording.blocks)):
         if not 0 <= recording.shard < len(shards) or recording.first != used[recording.shard]:
             raise ValueError(f"{recording.cache_file} does not lie behind its neighbour")
         used[recording.shard] += recording.blocks
@@ -113,14 +132,33 @@ def _checked(row: Mapping[str, Any]) -> Index:
     names = [recording.cache_file for recording in recordings]
     if sorted(set(names)) != names:
         raise ValueError("its recordings are not in the order of their names")
-    head = {name: row[name] for name in ("split", "dtype", "scale", "max_error", "cache_manifest_sha256")}
     return Index(**head, shards=shards, recordings=recordings)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _shard(number: int, row: Mapping[str, Any]) -> Shard:
+    shard = Shard(**row)
+    if (shard.file, shard.labels) != shard_files(number) or not _is_count(shard.blocks):
+        raise ValueError(f"its shard {number} makes no sense")
+    return shard
 
 
 def _recording(row: Mapping[str, Any]) -> PackedRecording:
     crcs = {"crc": decode_crc(row["crc"]), "label_crc": decode_crc(row["label_crc"])}
     recording = PackedRecording(**{**row, **crcs})
+    name = recording.cache_file
+    if not isinstance(name, str) or "/" in name:
+        raise ValueError(f"{name!r:.100} is no name of a file")
     numbers = (recording.shard, recording.first, recording.windows, recording.step)
-    if any(type(number) is not int or number < 0 for number in numbers) or recording.step not in STEPS:
-        raise ValueError(f"{recording.cache_file} has numbers that make no sense")
+    if not all(map(_is_count, numbers)) or recording.step not in STEPS:
+        raise ValueError(f"{name:.100} has numbers that make no sense")
+    if recording.labels not in (None, SMALL_LABELS, own_labels_file(name)):
+        raise ValueError(f"{name:.100} has labels {recording.labels!r:.100}")
     return recording

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from tusz_cache.errors import Damaged
 from tusz_cache.packing.blocks import BLOCK, CHANNELS, WINDOW_BLOCKS, Float32Array, as_blocks, crc_of
 from tusz_cache.packing.index import SMALL_LABELS, Index, PackedRecording
 from tusz_cache.packing.rows import BYTE, FLOAT, SHORT, Array, Backend, Files, Rows, open_rows
-from tusz_cache.packing.windows import Indices, WindowStore
+from tusz_cache.packing.windows import Indices, WindowStore, check_out
+from tusz_cache.tusz import WINDOW
+from tusz_cache.tusz_windows import CacheFile
 
 
 class _Shard(NamedTuple):
@@ -27,11 +31,10 @@ class PackedStore(WindowStore):
     def __init__(self, files: Files, index: Index, backend: Backend) -> None:
         """files: rooted at the store. backend: mmap for disks of this machine, pread where a page fault is slow."""
         rows = index.recordings
-        super().__init__(index.split, [row.cache_file for row in rows], [row.windows for row in rows])
+        super().__init__(index.split, [CacheFile(row.cache_file, row.windows, row.labels is not None) for row in rows])
         self.index, self.backend = index, backend
         self._files = files
         self._shards: dict[int, _Shard] = {}  # opened when first used: two descriptors each
-        self._own_labels: dict[int, Rows] = {}  # of recordings whose labels are no bytes
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedStore, (self._files, self.index, self.backend)  # maps and descriptors are opened anew
@@ -41,14 +44,26 @@ class PackedStore(WindowStore):
 
         One contiguous copy each, half the bytes with int16: for unfolding on a GPU. Raises as `read_batch` does.
         """
-        dtype = FLOAT if self.index.scale is None else SHORT
-        blocks_BKCS = np.empty((len(indices), WINDOW_BLOCKS, CHANNELS, BLOCK), dtype) if out is None else out
+        shape, dtype = (len(indices), WINDOW_BLOCKS, CHANNELS, BLOCK), FLOAT if self.index.scale is None else SHORT
+        blocks_BKCS = np.empty(shape, dtype) if out is None else out
+        check_out(blocks_BKCS, shape, dtype)
         for row, (number, window) in enumerate(zip(*self.find(indices), strict=True)):
             recording = self.index.recordings[number]
             first = recording.first + int(window) * recording.step
             with _naming(recording, self.split):
                 self._open(recording.shard).blocks.read(first, blocks_BKCS[row])
         return blocks_BKCS
+
+    def read_labels(self, indices: Indices, out: Float32Array | None = None) -> Float32Array:
+        """Return the labels (B, T) of `indices`, as `read_batch` does: they go with `read_blocks`."""
+        shape = len(indices), WINDOW
+        labels_BT = np.empty(shape, np.float32) if out is None else out
+        check_out(labels_BT, shape, FLOAT)
+        for row, (number, window) in enumerate(zip(*self.find(indices), strict=True)):
+            recording = self.index.recordings[number]
+            with _naming(recording, self.split):
+                self._read_labels(recording, int(window) * recording.step, labels_BT[row])
+        return labels_BT
 
     def verify(self) -> tuple[str, ...]:
         """Read every byte; return the recordings whose checksums do not fit. Raises Damaged for whole shards."""
@@ -58,15 +73,21 @@ class PackedStore(WindowStore):
         row = self.index.recordings[number]
         if not row.blocks:
             return True
-        shard = self._open(row.shard)
-        if row.labels in {None, SMALL_LABELS}:
-            labels = shard.labels.get(row.first, row.blocks)
-        else:
-            labels = self._labels_of(number).get(0, row.blocks)
-        return (row.crc, row.label_crc) == (crc_of(shard.blocks.get(row.first, row.blocks)), crc_of(labels))
+        with _naming(row, self.split):
+            found = crc_of(self._open(row.shard).blocks.get(row.first, row.blocks)), crc_of(self._labels(row))
+        return (row.crc, row.label_crc) == found
 
-    def _has_labels(self, number: int) -> bool:
-        return self.index.recordings[number].labels is not None
+    def ictal_shares(self, number: int) -> npt.NDArray[np.float64]:
+        """See WindowStore."""
+        row = self.index.recordings[number]
+        if not row.windows:
+            return np.empty(0)
+        with _naming(row, self.split):
+            ictal_K = np.count_nonzero(self._labels(row) > 0, axis=1)
+        shares_N: npt.NDArray[np.float64] = (
+            sliding_window_view(ictal_K, WINDOW_BLOCKS)[:: row.step].sum(axis=1) / WINDOW
+        )
+        return shares_N
 
     def _read(self, number: int, window: int, window_CT: Float32Array, labels_T: Float32Array) -> None:
         recording = self.index.recordings[number]
@@ -78,12 +99,23 @@ class PackedStore(WindowStore):
             else:
                 numbers_KCS = shard.blocks.get(recording.first + first, WINDOW_BLOCKS)
                 np.multiply(numbers_KCS, np.float32(self.index.scale), out=as_blocks(window_CT))
-            if recording.labels is None:
-                labels_T.fill(np.nan)
-            elif recording.labels == SMALL_LABELS:
-                np.copyto(as_blocks(labels_T), shard.labels.get(recording.first + first, WINDOW_BLOCKS))
-            else:
-                self._labels_of(number).read(first, as_blocks(labels_T))
+            self._read_labels(recording, first, labels_T)
+
+    def _read_labels(self, recording: PackedRecording, first: int, labels_T: Float32Array) -> None:
+        """Fill in the labels of one window. first: its block, counted from the recording's."""
+        if recording.labels is None:
+            labels_T.fill(np.nan)
+        elif recording.labels == SMALL_LABELS:
+            labels_KS = self._open(recording.shard).labels.get(recording.first + first, WINDOW_BLOCKS)
+            np.copyto(as_blocks(labels_T), labels_KS)
+        else:
+            self._own_labels(recording).read(first, as_blocks(labels_T))
+
+    def _labels(self, recording: PackedRecording) -> Array:
+        """Return the label blocks of a recording, (K, S); filler if it has none."""
+        if recording.labels in {None, SMALL_LABELS}:
+            return self._open(recording.shard).labels.get(recording.first, recording.blocks)
+        return self._own_labels(recording).get(0, recording.blocks)
 
     def _open(self, number: int) -> _Shard:
         if number not in self._shards:
@@ -94,12 +126,9 @@ class PackedStore(WindowStore):
             self._shards[number] = _Shard(blocks, labels)
         return self._shards[number]
 
-    def _labels_of(self, number: int) -> Rows:
-        recording = self.index.recordings[number]
-        if number not in self._own_labels:
-            key = f"{self.split}/{recording.labels}"
-            self._own_labels[number] = open_rows(self._files, key, (recording.blocks, BLOCK), FLOAT, self.backend)
-        return self._own_labels[number]
+    def _own_labels(self, recording: PackedRecording) -> Rows:
+        """Open the labels of a recording that are no bytes; not kept open, since there may be thousands."""
+        return open_rows(self._files, f"{self.split}/{recording.labels}", (recording.blocks, BLOCK), FLOAT, "pread")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ class PackedSplit:
     bytes_in: int  # of the NPZ files
     bytes_out: int  # of the store's files
     plain_recordings: int  # whose windows share nothing, although they overlap in time
+    rebuilt: tuple[str, ...] = ()  # keys of window manifest and dataset index, where the cache's do not fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class PackReport:
             share = split.bytes_out / split.bytes_in if split.bytes_in else 0.0
             sizes = f"{format_bytes(split.bytes_in)} -> {format_bytes(split.bytes_out)} ({share:.2f})"
             rows.append((name, f"{split.recordings} recordings, {split.windows} windows, {sizes}"))
+            rows += [(name, f"{key} was made anew: the cache's own does not fit its files") for key in split.rebuilt]
             if split.plain_recordings:
                 rows.append((name, f"{split.plain_recordings} recordings do not overlap bit for bit: kept as windows"))
         exact = "equal to the cache bit for bit" if not self.max_error else f"error at most {self.max_error:.2g}"

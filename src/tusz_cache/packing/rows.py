@@ -101,13 +101,15 @@ class Pread:
 
     def read(self, first: int, out: Array) -> None:
         """See Rows."""
-        offset, wanted = HEADER + first * self._row_bytes, len(out) * self._row_bytes
-        try:
-            found = os.preadv(self._file.fileno(), _pieces(out), offset)
-        except OSError as error:
-            raise Damaged(f"cannot read {self._key} at byte {offset}: {error.strerror}", hint=_AGAIN) from error
-        if found != wanted:
-            raise Damaged(f"{self._key} ends {wanted - found} bytes early", hint=_AGAIN)
+        offset, pieces = HEADER + first * self._row_bytes, _pieces(out)
+        while pieces:  # once, but for file systems that give less than they were asked for
+            try:
+                found = os.preadv(self._file.fileno(), pieces, offset)
+            except OSError as error:
+                raise Damaged(f"cannot read {self._key} at byte {offset}: {error.strerror}", hint=_AGAIN) from error
+            if not found:
+                raise Damaged(f"{self._key} ends early: it has no byte {offset}", hint=_AGAIN)
+            offset, pieces = offset + found, _behind(pieces, found)
 
     def get(self, first: int, count: int) -> Array:
         """See Rows."""
@@ -115,9 +117,21 @@ class Pread:
         self.read(first, out)
         return out
 
+    def __del__(self) -> None:
+        self._file.close()
+
 
 def _pieces(out: Array) -> list[memoryview]:
     """Return the contiguous runs of `out`, in the order of its rows."""
     if out.flags.c_contiguous:
-        return [out.data]
+        return [out.data] if out.size else []
     return [piece for row in out for piece in _pieces(row)]
+
+
+def _behind(pieces: list[memoryview], filled: int) -> list[memoryview]:
+    """Return what is left of `pieces` when their first `filled` bytes are full."""
+    for number, piece in enumerate(pieces):
+        if filled < piece.nbytes:
+            return [piece.cast("B")[filled:], *pieces[number + 1 :]]
+        filled -= piece.nbytes
+    return []

@@ -5,14 +5,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from tusz_cache.errors import UsageError
+from tusz_cache.errors import Damaged, UsageError
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.guard import CacheGuard
 from tusz_cache.guarding.values import Ruling, Verdict
 from tusz_cache.packing.index import INDEX, from_bytes
 from tusz_cache.packing.packed import PackedStore
 from tusz_cache.packing.rows import Backend, Directory, Files
-from tusz_cache.packing.unpacked import NpzStore, count_windows
+from tusz_cache.packing.unpacked import NpzStore, look_at
 from tusz_cache.packing.windows import WindowStore
 from tusz_cache.tusz import split_of
 
@@ -30,10 +30,12 @@ def open_store(
     """
     if backend not in {"auto", "mmap", "pread"}:
         raise UsageError(f"backend {backend!r} does not exist", hint="use auto, mmap or pread")
-    root, files, keys = _looked_at(store, split)
+    root, files, keys = files_of(store, split)
     if f"{split}/{INDEX}" in keys:
         with os.fdopen(files.open(f"{split}/{INDEX}"), "rb") as file:
             index = from_bytes(file.read(), path=str(root / split / INDEX))
+        if index.split != split:
+            raise Damaged(f"{root / split / INDEX} is of {index.split}", hint="pack the cache again")
         return PackedStore(files, index, _chosen(store) if backend == "auto" else backend)
     names = sorted(key.partition("/")[2] for key in keys if key.endswith(".npz"))
     if not names:
@@ -41,10 +43,10 @@ def open_store(
             f"{root} has no windows of {split}",
             hint="name the packed store or the cache; splits are train, dev and eval",
         )
-    return NpzStore(files, split, count_windows(files, split, names))
+    return NpzStore(files, split, look_at(files, split, names))
 
 
-def _looked_at(store: AdmittedCache | str | PathLike[str], split: str) -> tuple[Path, Files, set[str]]:
+def files_of(store: AdmittedCache | str | PathLike[str], split: str) -> tuple[Path, Files, set[str]]:
     """Return the root, its files, and the keys of those that lie directly in the split's folder."""
     if isinstance(store, AdmittedCache):
         keys = {key for key in store.files() if split_of(key) == split and key.count("/") == 1}

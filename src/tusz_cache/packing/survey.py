@@ -9,11 +9,13 @@ from tusz_cache import ssd
 from tusz_cache.durability import Durability
 from tusz_cache.errors import NoSpace, UsageError
 from tusz_cache.guarding.admitted import AdmittedCache
+from tusz_cache.packing import splitting
 from tusz_cache.packing.blocks import BLOCK, CHANNELS, blocks_in
 from tusz_cache.packing.index import FORMAT, Dtype
-from tusz_cache.packing.unpacked import count_windows
+from tusz_cache.packing.unpacked import look_at
 from tusz_cache.ssd import Target
 from tusz_cache.tusz import check_disjoint, check_splits, split_of
+from tusz_cache.tusz_windows import CacheFile
 from tusz_cache.units import format_bytes
 
 
@@ -39,7 +41,7 @@ class Survey:
     """What there is to pack."""
 
     cache_manifest_sha256: str
-    windows: Mapping[str, Mapping[str, int]]  # split -> cache file -> windows, both in order
+    recordings: Mapping[str, tuple[CacheFile, ...]]  # split -> its recordings by name
     sizes: Mapping[str, int]  # key -> bytes of the NPZ file, of these splits
 
     def job(self, settings: PackSettings) -> bytes:
@@ -48,13 +50,13 @@ class Survey:
             "format": FORMAT,
             "cache_manifest_sha256": self.cache_manifest_sha256,
             "dtype": settings.dtype,
-            "splits": list(self.windows),
+            "shard_bytes": splitting.SHARD_BYTES,
         }
         return orjson.dumps(job, option=orjson.OPT_APPEND_NEWLINE)
 
     def bytes_in(self, split: str) -> int:
         """Return the bytes of a split's NPZ files."""
-        return sum(self.sizes[f"{split}/{name}"] for name in self.windows[split])
+        return sum(self.sizes[f"{split}/{file.name}"] for file in self.recordings[split])
 
 
 def survey(cache: AdmittedCache, settings: PackSettings) -> Survey:
@@ -66,23 +68,24 @@ def survey(cache: AdmittedCache, settings: PackSettings) -> Survey:
         raise UsageError(f"{cache.root} was admitted without its seal", hint="admit it with seal='require'")
     keys = [key for key in cache.files() if key.endswith(".npz") and key.count("/") == 1]
     there = check_splits(map(split_of, keys))
-    wanted = settings.splits or there
-    if absent := set(wanted) - set(there) or (not wanted and {"train"}):
+    asked = set(settings.splits or there)
+    if absent := asked - set(there) or (not asked and {"train"}):
         raise UsageError(
             f"the cache {cache.root} has no recordings of {', '.join(sorted(absent))}",
             hint=f"it has {', '.join(there) or 'none'}: choose among them with --splits",
         )
+    wanted = [split for split in there if split in asked]
     names = {split: [key.partition("/")[2] for key in keys if split_of(key) == split] for split in wanted}
     check_disjoint(names)
-    windows = {split: count_windows(cache, split, some) for split, some in names.items()}
+    found = {split: look_at(cache, split, some) for split, some in names.items()}
     sizes = {key: cache.manifest[key].size for key in keys if split_of(key) in wanted}
-    return Survey(cache.seal.manifest_sha256, windows, sizes)
+    return Survey(cache.seal.manifest_sha256, found, sizes)
 
 
 def check_space(place: Target, found: Survey, settings: PackSettings) -> None:
     """Raise NoSpace at once if the store will not fit. A declared volume's figures mean nothing."""
     row = CHANNELS * BLOCK * (4 if settings.dtype == "float32" else 2) + BLOCK
-    needed = row * sum(blocks_in(count, 1) for split in found.windows.values() for count in split.values())
+    needed = row * sum(blocks_in(file.n_windows, 1) for files in found.recordings.values() for file in files)
     there = sum(path.stat().st_blocks * 512 for path in place.root.rglob("*.npy"))
     free = ssd.free_bytes(place)
     if needed - there > free and settings.volume is None:

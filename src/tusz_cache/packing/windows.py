@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tusz_cache.errors import UsageError
 from tusz_cache.packing.blocks import Float32Array
 from tusz_cache.tusz import CHANNELS, WINDOW
+from tusz_cache.tusz_windows import CacheFile
 
 Batch = tuple[Float32Array, Float32Array]
 Indices = Sequence[int] | npt.NDArray[np.integer[Any]]
@@ -26,10 +27,15 @@ class WindowStore(ABC):
     `store.read_batch(indices)` -> (windows (B, C, T), labels (B, T)), rows without labels NaN.
     """
 
-    def __init__(self, split: str, cache_files: Sequence[str], counts: Sequence[int]) -> None:
-        """cache_files: names of the recordings' files, sorted. counts: windows of each."""
-        self.split, self.cache_files = split, tuple(cache_files)
-        self._ends = np.cumsum(counts, dtype=np.int64)  # windows up to and with each recording
+    def __init__(self, split: str, recordings: Sequence[CacheFile]) -> None:
+        """recordings: by name."""
+        self.split, self.recordings = split, tuple(recordings)
+        self._ends = np.cumsum([file.n_windows for file in recordings], dtype=np.int64)  # windows with each recording
+
+    @property
+    def cache_files(self) -> tuple[str, ...]:
+        """The names of the recordings' files, in order."""
+        return tuple(file.name for file in self.recordings)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -37,7 +43,7 @@ class WindowStore(ABC):
     def __getitem__(self, i: int) -> tuple[Float32Array, Float32Array | None]:
         windows_BCT, labels_BT = self.read_batch([operator.index(i)])
         number = int(self.find([i])[0][0])
-        return windows_BCT[0], labels_BT[0] if self._has_labels(number) else None
+        return windows_BCT[0], labels_BT[0] if self.recordings[number].is_labelled else None
 
     def __iter__(self) -> Iterator[tuple[Float32Array, Float32Array | None]]:
         return (self[i] for i in range(len(self)))
@@ -45,11 +51,16 @@ class WindowStore(ABC):
     def locate(self, i: int) -> tuple[str, int]:
         """Return (cache file, window of that file) of window `i`. Raises IndexError."""
         numbers, windows = self.find([i])
-        return self.cache_files[numbers[0]], int(windows[0])
+        return self.recordings[numbers[0]].name, int(windows[0])
 
     def find(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return (recording, window of that recording) of each index, as two arrays. Raises IndexError."""
-        wanted = np.asarray(indices, np.int64)
+        """Return (recording, window of that recording) of each index, as two arrays. Raises IndexError, UsageError."""
+        given = np.asarray(indices)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise UsageError(
+                f"{given.dtype} of shape {given.shape} are no indices", hint="give a list of whole numbers"
+            )
+        wanted = given.astype(np.int64)
         if len(wanted) and not -len(self) <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"windows {wanted.min()} to {wanted.max()} of {len(self)}")
         wanted = np.where(wanted < 0, wanted + len(self), wanted)
@@ -76,8 +87,11 @@ class WindowStore(ABC):
         """Fill in one window of recording `number`; labels that are not there are NaN. Raises Damaged."""
 
     @abstractmethod
-    def _has_labels(self, number: int) -> bool:
-        """Whether recording `number` has labels."""
+    def ictal_shares(self, number: int) -> npt.NDArray[np.float64]:
+        """Return the share of ictal samples in each window of recording `number`, which has labels, (N,).
+
+        Raises Damaged.
+        """
 
 
 def _arrays(count: int, out: Batch | None) -> Batch:
@@ -85,10 +99,14 @@ def _arrays(count: int, out: Batch | None) -> Batch:
     if out is None:
         return np.empty(shapes[0], np.float32), np.empty(shapes[1], np.float32)
     for array, shape in zip(out, shapes, strict=True):
-        fits = array.shape == shape and array.dtype == np.float32
-        if not (fits and array.flags.c_contiguous and array.flags.writeable):
-            raise UsageError(
-                f"out has an array of shape {array.shape} and type {array.dtype}",
-                hint=f"give writable C-contiguous float32 arrays of shapes {shapes[0]} and {shapes[1]}",
-            )
+        check_out(array, shape, np.dtype(np.float32))
     return out
+
+
+def check_out(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+    """Raise UsageError unless `out` can be filled with an array of this shape and type."""
+    if (out.shape, out.dtype) != (shape, dtype) or not (out.flags.c_contiguous and out.flags.writeable):
+        raise UsageError(
+            f"out has an array of shape {out.shape} and type {out.dtype}",
+            hint=f"give a writable C-contiguous array of shape {shape} and type {dtype}",
+        )

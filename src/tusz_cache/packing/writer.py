@@ -1,9 +1,9 @@
 """pack_cache: admit, survey, fold, lay, index, seal. The whole story on one page."""
 
-import itertools
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 from tusz_cache import sealing, ssd
 from tusz_cache.checking import check_files
-from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
-from tusz_cache.entry import Entry, Proof
+from tusz_cache.entry import META, Entry
 from tusz_cache.errors import Damaged, ForeignTarget
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.guard import CacheGuard
@@ -25,15 +24,18 @@ from tusz_cache.manifest import Manifest
 from tusz_cache.packing.blocks import SCALE, WINDOW_BLOCKS
 from tusz_cache.packing.claims import JOB, read_claims, read_index, read_job
 from tusz_cache.packing.folding import Folded, fold
-from tusz_cache.packing.index import INDEX, Index
+from tusz_cache.packing.index import INDEX, Index, Shard
 from tusz_cache.packing.index import to_bytes as index_to_bytes
+from tusz_cache.packing.manifests import DATASET_INDEX, WINDOW_MANIFEST, users_files
 from tusz_cache.packing.npz import check_windows, float_rows, float_values, open_npz
+from tusz_cache.packing.packed import PackedStore
 from tusz_cache.packing.report import PackedSplit, PackReport
+from tusz_cache.packing.rows import Directory
 from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
 from tusz_cache.packing.survey import PackSettings, Survey, check_space, survey
 from tusz_cache.plan import Filters
 from tusz_cache.progress import Progress
-from tusz_cache.sealed import read_sealed
+from tusz_cache.sealed import SEAL, read_sealed
 from tusz_cache.settings import cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.opening import target_path
@@ -81,7 +83,9 @@ def _check_place(place: Target, cache: AdmittedCache) -> None:
     root = place.root.resolve()
     if root.is_relative_to(cache.real_path) or cache.real_path.is_relative_to(root):
         raise ForeignTarget(f"{root} and the cache {cache.root} lie in each other", hint="choose a directory beside it")
-    if root.is_dir() and any(root.iterdir()) and not (place.meta / JOB).exists():
+    if (place.meta / JOB).exists() or not root.is_dir():
+        return
+    if any(path.name != META for path in root.iterdir()) or (place.meta / SEAL).exists():
         raise ForeignTarget(f"{root} holds files, and no packed store", hint="choose an empty or a new directory")
 
 
@@ -96,23 +100,23 @@ class _Run:
     found: Survey
 
     def carry_out(self) -> PackReport:
-        job = self.found.job(self.settings)
-        begun, holdings = read_job(self.place) == job, look(self.place.root)
-        if begun and (lies := self._lies_there()):
+        splits, job = self.found.recordings, self.found.job(self.settings)
+        begun = read_job(self.place) == job
+        if begun:
+            self._believe_untouched()
+        holdings = look(self.place.root)
+        proven = holdings.files.proven()
+        if begun and (lies := self._lies_there(proven)):
             return self._report(lies)
-        claims = read_claims(self.place, self.found.windows) if begun else {}
         sealing.unseal(self.place)
         if not begun:
-            ssd.remove(self.place, self.place.meta / JOB)
-            holdings = self._emptied(holdings)
+            holdings, proven = self._emptied(holdings), Manifest()
             ssd.write_file(self.place, self.place.meta / JOB, job)
-        self.watcher.start(sum(map(self.found.bytes_in, self.found.windows)), len(self.found.sizes))
+        claims = read_claims(self.place, splits, proven)
+        self.watcher.start(sum(map(self.found.bytes_in, splits)), len(self.found.sizes))
         book = Journal(self.place, holdings.replay)
         try:
-            written = {
-                split: self._split(split, claims.get(split, {}), holdings.files.proven(), book)
-                for split in self.found.windows
-            }
+            written = {split: self._split(split, claims[split], proven, book) for split in splits}
         finally:
             book.close()
         manifest = Manifest.of(entry for split in written.values() for entry in split.entries)
@@ -123,18 +127,33 @@ class _Run:
         sealing.publish(self.place, stated, manifest, leftovers=Manifest())
         return self._report(written)
 
-    def _lies_there(self) -> "dict[str, _Written] | None":
-        """Return what is sealed there; None if it is not whole."""
+    def _believe_untouched(self) -> None:
+        """Give sealed files whose time alone has changed, as a copied store's have, their time back."""
+        with contextlib.suppress(Damaged):  # not sealed: files with another time are written again
+            _, manifest = read_sealed(self.place.root)
+            proven = look(self.place.root).files.proven()
+            touched = Manifest.of(entry for entry in manifest if entry.key not in proven)
+            bad = set(check_files(self.place.root, touched, full=True).bad)
+            for entry in touched:
+                if entry.key not in bad and entry.proof is not None:
+                    ssd.set_time(self.place.path(entry.key), entry.proof.mtime_ns)
+
+    def _lies_there(self, proven: Manifest) -> "dict[str, _Written] | None":
+        """Return what is sealed there; None if that is not all of it, whole."""
         try:
             _, manifest = read_sealed(self.place.root)
-            if check_files(self.place.root, manifest).bad:
-                return None
-            indexes = {split: read_index(self.place.path(f"{split}/{INDEX}")) for split in self.found.windows}
         except Damaged:
             return None
+        splits = self.found.recordings
+        if {split_of(key) for key in manifest.keys} != set(splits) or any(key not in proven for key in manifest.keys):
+            return None
         return {
-            split: _Written(index, tuple(entry for entry in manifest if split_of(entry.key) == split), 0)
-            for split, index in indexes.items()
+            split: _Written(
+                read_index(self.place.path(f"{split}/{INDEX}")),
+                tuple(entry for entry in manifest if split_of(entry.key) == split),
+                0,
+            )
+            for split in splits
         }
 
     def _emptied(self, holdings: Holdings) -> Holdings:
@@ -148,41 +167,42 @@ class _Run:
         for key in sorted(keys):
             ssd.remove(self.place, self.place.path(key))
 
-    def _split(self, split: str, claims: Mapping[str, Laid], whole: Manifest, book: Journal) -> "_Written":
-        """Lay one split's recordings, and write its index."""
-        windows = self.found.windows[split]
-        order = in_store_order(windows)
+    def _split(self, split: str, claims: Mapping[str, Laid], proven: Manifest, book: Journal) -> "_Written":
+        """Lay one split's recordings, and write its index and the users' two files."""
+        names = [file.name for file in self.found.recordings[split]]
+        order = in_store_order(names)
         with SplitWriter(self.place, split, self.settings.dtype, book) as writer:
-            writer.resume((claims[name] for name in itertools.takewhile(claims.__contains__, order)), whole)
-            there = len(writer.laid)
-            self._advance(split, order[:there])
-            for name, folded in self._folded(split, order[there:]):
-                writer.add(name, folded)
-                self._advance(split, [name])
-                self.watcher.check_stop("stopped while packing")
+            left = writer.resume(order, claims, proven)
+            self._advance(split, sorted(set(order) - set(left)))
+            with contextlib.closing(self._folded(split, left)) as recordings:
+                for name, folded in recordings:
+                    writer.add(name, folded)
+                    self._advance(split, [name])
+                    self.watcher.check_stop("stopped while packing")
             writer.finish()
-        laid = {laid.recording.cache_file: laid for laid in writer.laid}
-        index = Index(
+            index = self._index(split, {laid.recording.cache_file: laid for laid in writer.laid}, writer.shards)
+            theirs = users_files(self.cache, PackedStore(Directory(self.place.root), index, "pread"))
+            for name, file in theirs.items():
+                if file.fault:
+                    self.watcher.say(f"{split}/{name} is made anew: {file.fault}")
+            writer.write({name: file.data for name, file in theirs.items()} | {INDEX: index_to_bytes(index)})
+        return _Written(index, tuple(writer.published), len(left))
+
+    def _index(self, split: str, laid: Mapping[str, Laid], shards: Iterable[Shard]) -> Index:
+        return Index(
             split=split,
             dtype=self.settings.dtype,
             scale=SCALE if self.settings.dtype == "int16" else None,
             max_error=max((item.error for item in laid.values()), default=0.0),
             cache_manifest_sha256=self.found.cache_manifest_sha256,
-            shards=tuple(writer.shards),
-            recordings=tuple(laid[name].recording for name in windows),
+            shards=tuple(shards),
+            recordings=tuple(laid[name].recording for name in sorted(laid)),
         )
-        entry = self._write(f"{split}/{INDEX}", index_to_bytes(index))
-        return _Written(index, (*writer.published, entry), len(order) - there)
-
-    def _write(self, key: str, data: bytes) -> Entry:
-        ssd.write_file(self.place, self.place.path(key), data)
-        stat = self.place.path(key).stat()
-        return Entry(key, stat.st_size, None, Proof(crc64nvme(data, 0), "own-crc", stat.st_mtime_ns))
 
     def _advance(self, split: str, names: Sequence[str]) -> None:
         self.watcher.advance(sum(self.found.sizes[f"{split}/{name}"] for name in names), len(names))
 
-    def _folded(self, split: str, names: Sequence[str]) -> Iterator[tuple[str, Folded]]:
+    def _folded(self, split: str, names: Sequence[str]) -> Generator[tuple[str, Folded]]:
         """Yield recordings in the order of `names`, folded by several threads at once."""
         workers = self.settings.workers or cores()
         with ThreadPoolExecutor(workers, "fold") as pool:
@@ -209,7 +229,15 @@ class _Run:
             bytes_in=self.found.bytes_in(split),
             bytes_out=sum(entry.size for entry in written.entries),
             plain_recordings=sum(row.step == WINDOW_BLOCKS for row in rows),
+            rebuilt=tuple(sorted(entry.key for entry in written.entries if self._is_rebuilt(entry))),
         )
+
+    def _is_rebuilt(self, entry: Entry) -> bool:
+        """Whether a file of the store is one of the users' that the cache does not have, or has otherwise."""
+        theirs = self.cache.manifest.get(entry.key)
+        if entry.key.rpartition("/")[2] not in {WINDOW_MANIFEST, DATASET_INDEX} or entry.proof is None:
+            return False
+        return theirs is None or theirs.proof is None or theirs.proof.crc64nvme != entry.proof.crc64nvme
 
 
 @dataclass(frozen=True, slots=True)
