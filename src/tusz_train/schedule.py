@@ -73,13 +73,13 @@ class Coverage:
         told = [f"{whole}; durations are those of the {self.duration_from}."]
         if self.duration_from == "windows":
             told.append("Windows leave out up to 10 s at the end of a recording.")
-        for count, what in (
-            (self.without_windows, "recordings under 60 s have no windows: predicted as background for all of it."),
-            (self.left_out_short, "recordings without windows (under 60 s) are left out: their duration is not known."),
-            (self.left_out_unlabelled, "recordings without labels are left out."),
-            (self.references_unused, "reference files belong to no recording of the cache."),
+        for what, count in (
+            ("Without windows (under 60 s), so predicted as background for all of it", self.without_windows),
+            ("Left out, since without windows (under 60 s) their duration is not known", self.left_out_short),
+            ("Left out without labels", self.left_out_unlabelled),
+            ("Reference files of recordings that the cache does not have", self.references_unused),
         ):
-            told += [f"{count} {what}"] if count else []
+            told += [f"{what}: {count}."] if count else []
         return told
 
 
