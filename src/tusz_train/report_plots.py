@@ -126,7 +126,7 @@ def _draw_whole(ax: "Axes", strip: Strip, colours: Colours) -> None:
     _bars(ax, strip.scored.reference, strip.scored.hypothesis, colours, unit=60)
     ax.plot(xs / 60, ys, color=colours["one"], linewidth=1)
     span = (strip.start / 60, (strip.start + strip.eeg.shape[1] / SAMPLING_RATE) / 60)
-    ax.axvspan(*span, color=colours["muted"], alpha=0.18, linewidth=0)
+    ax.axvspan(*span, color=colours["muted"], alpha=0.18, linewidth=0, zorder=0.5)
     ax.set(xlim=(0, duration / 60), xlabel="minutes from the recording's beginning", title="Whole recording")
     ax.legend(*_legend(colours), loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, borderaxespad=0.2)
 

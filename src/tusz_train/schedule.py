@@ -74,10 +74,16 @@ class Coverage:
         if self.duration_from == "windows":
             told.append("Windows leave out up to 10 s at the end of a recording.")
         for what, count in (
-            ("Without windows (under 60 s), so predicted as background for all of it", self.without_windows),
-            ("Left out, since without windows (under 60 s) their duration is not known", self.left_out_short),
-            ("Left out without labels", self.left_out_unlabelled),
-            ("Reference files of recordings that the cache does not have", self.references_unused),
+            (
+                "Recordings without windows (under 60 s), predicted as background for their true duration",
+                self.without_windows,
+            ),
+            (
+                "Recordings left out since they have no windows (under 60 s), so their duration is not known",
+                self.left_out_short,
+            ),
+            ("Recordings left out since they have no labels", self.left_out_unlabelled),
+            ("Reference files left out since the cache does not have their recordings", self.references_unused),
         ):
             told += [f"{what}: {count}."] if count else []
         return told
