@@ -66,6 +66,7 @@ def _figure(name: str, size: tuple[float, float], colours: Colours) -> "Iterator
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9,
         "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
+        "text.parse_math": False,  # a $ is a $
         "svg.hashsalt": name,  # the same figure has the same bytes
         "text.color": ink,
         "axes.labelcolor": ink,

@@ -130,7 +130,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
 
 def figure(drawing: Drawing, caption: str) -> str:
     """Return a figure, whose caption is what is read aloud."""
-    return f'<figure id="{drawing.name}">\n{drawing.svg}\n<figcaption>{escaped(caption)}</figcaption>\n</figure>'
+    return f'<figure id="figure-{drawing.name}">\n{drawing.svg}\n<figcaption>{escaped(caption)}</figcaption>\n</figure>'
 
 
 def folded(summary: str, value: Any) -> str:

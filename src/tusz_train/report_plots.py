@@ -103,7 +103,10 @@ def draw_calibration(calibration: Calibration) -> Drawing:
         for values, label, colour in ((hours[0], "all", "one"), (hours[1], "ictal", "two")):
             right.bar(edges, values, 0.85 / n_bins, align="edge", color=colours[colour], label=label)
         right.set_yscale("log")
-        right.set(xlim=(0, 1), xlabel="predicted probability", ylabel="hours (log)", title="Time by probability")
+        right.yaxis.set_major_formatter(lambda hours, _place: f"{hours:g}")
+        right.set(
+            xlim=(0, 1), xlabel="predicted probability", ylabel="hours (logarithmic)", title="Time by probability"
+        )
         right.legend(loc="upper right")
 
     return draw("calibration", (_WIDE, 3.6), drawing)
