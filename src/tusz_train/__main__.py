@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from tusz_cache.verbs import dispatch
 
 VERBS = {
+    "train": "train a model, or go on training",
     "score": "score detections against references, as SzCORE and NEDC do",
 }
 

@@ -114,7 +114,7 @@ class ValidationConfig(Section):
     """When and how the model is judged on dev."""
 
     every_steps: PositiveInt | None = None
-    """Optimiser steps between validations; null validates after each epoch."""
+    """Optimiser steps between validations; null validates after each epoch. The end is always validated."""
     stride_s: Annotated[float, Field(gt=0, le=60, multiple_of=10)] = 60.0
     """Seconds between windows of a recording: 60 does not overlap, 10 takes all that the cache has."""
     metric: Literal["szcore_event_f1"] = "szcore_event_f1"

@@ -30,18 +30,16 @@ class BalanceConfig(Section):
 class AugmentationConfig(Section):
     """What is done to a training window at random. 0 leaves it out."""
 
-    amplitude: Share = 0.2
-    """Largest change of scale, as a share."""
+    scale: Share = 0.2
+    """Largest change of amplitude, as a share."""
     shift_s: Annotated[float, Field(ge=0, lt=60)] = 0.0
     """Largest shift in time, seconds."""
-    channel_dropout: Probability = 0.0
-    """Probability of each channel to be silenced."""
-    swap_sides: Probability = 0.5
+    drop: Probability = 0.0
+    """Probability of each channel to be silent."""
+    swap: Probability = 0.5
     """Probability that left and right change places."""
-    band_stop: Probability = 0.0
-    """Probability that a narrow band of frequencies is taken out."""
     noise: NonNegativeFloat = 0.0
-    """Standard deviation of white noise; a window's own is about 1."""
+    """Largest standard deviation of Gaussian noise; a window's own is about 1."""
 
 
 class DataConfig(Section):
@@ -62,7 +60,7 @@ class DataConfig(Section):
     worker_mode: Literal["thread", "process"] = "thread"
     """Whether the workers are threads or processes."""
     prefetch: PositiveInt = 4
-    """Batches that are read ahead."""
+    """Batches that each worker reads ahead."""
     balance: BalanceConfig | None = BalanceConfig()
     """Draw windows by class; null takes every window of an epoch once."""
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -1,61 +1,19 @@
-"""Configurations as files: read strictly, overridden from the command line, told again in full.
-
-YAML is read as YAML 1.2 says: `off` is a word and not false, `1e-4` is a number, and a key stands once.
-"""
+"""Configurations as files: read strictly, overridden from the command line, told again in full."""
 
 import difflib
-import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tusz_train.config import Config
 from tusz_train.errors import ConfigError
+from tusz_train.plain_yaml import parse_yaml, to_yaml
 from tusz_train.section import Section
 
-_PLAIN: dict[str, tuple[str, str, Callable[[str], Any]]] = {  # YAML 1.2: what it looks like, how it may begin, its value
-    "null": ("~|null|Null|NULL|", "~nN", lambda _text: None),
-    "bool": ("true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
-    "int": ("[-+]?[0-9]+", "-+0123456789", int),
-    "float": (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789", float),
-}
 _HINT = "docs/configuration.md lists every key"
-
-
-class _Loader(yaml.SafeLoader):
-    """Builds text, numbers, true, false, null, lists and mappings; refuses a key that stands twice."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
-    yaml_constructors: dict[str, Any] = {}  # noqa: RUF012 - likewise
-
-    def mapping(self, node: yaml.MappingNode) -> Iterator[dict[Hashable, Any]]:
-        made: dict[Hashable, Any] = {}
-        yield made
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is no key", key_node.start_mark)
-            if key in made:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
-            made[key] = self.construct_object(value_node, deep=True)
-
-
-    def plain(self, node: yaml.ScalarNode) -> Any:
-        return _PLAIN[node.tag.rpartition(":")[2]][2](node.value)
-
-
-for _name, (_pattern, _first, _value) in _PLAIN.items():
-    _begins = [*_first, ""] if _name == "null" else list(_first)
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), _begins)
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.plain)
-_Loader.add_constructor("tag:yaml.org,2002:str", yaml.SafeLoader.construct_yaml_str)
-_Loader.add_constructor("tag:yaml.org,2002:seq", yaml.SafeLoader.construct_yaml_seq)
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
-_Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -67,7 +25,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="give a YAML file, as in configs/local") from error
-    read = _parse(text, str(path))
+    read = parse_yaml(text, str(path))
     if not isinstance(read, dict):
         raise ConfigError(f"{path} holds no sections", hint="begin with run:, data: and loop:, as in configs/local")
     given = [_override(text) for text in overrides]
@@ -78,37 +36,25 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def as_yaml(config: Config) -> str:
     """Return the whole configuration as YAML, which reads back as the same."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _parse(text: str, name: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - builds plain values only
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{name} is no YAML: {_where(error)}", hint="indent by spaces, and name each key once") from error
-
-
-def _where(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error)
-    return f"{what} (line {mark.line + 1}, column {mark.column + 1})" if mark else what
+    return to_yaml(config.model_dump(mode="json"))
 
 
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {text} is not key.sub=value", hint="e.g. --set data.batch_size=32")
-    return key, _parse(value, f"--set {text}")
+    return key, parse_yaml(value, f"--set {text}")
 
 
 def _put(into: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key. A section that is absent or null comes to be."""
     *sections, last = key.split(".")
     for section in sections:
-        into[section] = {} if into.get(section) is None else into[section]
-        if not isinstance(into[section], dict):
+        inner = into.get(section)
+        if not isinstance(inner, dict | None):
             raise ConfigError(f"--set {key}: {section} is no section", hint=_HINT)
-        into = into[section]
+        into[section] = deeper = dict(inner or {})  # a copy: an alias may stand elsewhere too
+        into = deeper
     into[last] = value
 
 
@@ -163,4 +109,4 @@ def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
 def section_of(annotation: Any) -> type[Section] | None:
     """Return the section that a field holds, if it holds one or null."""
     kinds = (annotation, *get_args(annotation))
-    return next((cast("type[Section]", kind) for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)

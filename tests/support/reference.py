@@ -200,6 +200,8 @@ def _examined() -> DoctorReport:
         journal=(1, 1),
         speeds=(Speed("sequential", 2_097_152, 10, 20_000_000, 0.01, 0.001, evicted=True),),
     )
+
+
 def _scored() -> dict[str, Any]:
     reference = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(100.0, 160.0),))
     hypothesis = RecordingEvents("aaaaaaac_s001_t000", 3600.0, (Event(120.0, 150.0), Event(500.0, 520.0)))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.annotations import WRITERS, Spans, write_csv_bi, write_tsv
 from tests.support.running import run_train
-from tusz_train import score
+from tusz_train import score, score_folders
 
 
 class Case(NamedTuple):
@@ -134,6 +134,7 @@ def test_recordings_are_summed_by_subject_and_subjects_averaged(folders: Folders
     found = run_train("score", folders.ref, folders.hyp, "--json").json
     szcore, ovlp = found["szcore"], found["nedc_ovlp"]
 
+    assert found == score_folders(folders.ref, folders.hyp).as_dict()
     assert (3, 2, 3 * 3600.0) == (found["recordings"], found["subjects"], found["seconds"])
     pooled = {"tp": 1, "fp": 1, "ref": 2, "sensitivity": 0.5, "precision": 0.5, "f1": 0.5, "fp_per_day": 8.0}
     assert pooled == pytest.approx(szcore["event"])

@@ -3,11 +3,10 @@
 No time reversal and no mixing in time: a seizure evolves. Draws are of the whole batch of all ranks, so a window is
 varied alike for any number of them; only noise depends on the rank's part, the device, and the version of torch.
 
-Axes: B = windows of a rank's batch, C = channels, T = samples.
+Axes: B = windows of a rank's batch, C = 19 channels, T = samples.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,10 +15,7 @@ from torch import Tensor
 
 from tusz_cache import UsageError
 from tusz_train.data.order import numbers, uniform
-
-# as the cache has them: left, between, right
-CHANNELS = ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz", "Pz")
-CHANNELS += ("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2")
+from tusz_train.montage import SWAP_SIDES
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +39,6 @@ class Augmentation:
             )
 
 
-def mirror(channels: Sequence[str]) -> list[int]:
-    """Return for each channel the one on the other side of the head: odd numbers are left, even right, z between."""
-    return [channels.index(_other_side(name)) for name in channels]
-
-
 def augment(
     x_BCT: Tensor,
     y_BT: Tensor,
@@ -58,7 +49,6 @@ def augment(
     batch: int,
     rank: int = 0,
     world_size: int = 1,
-    channels: Sequence[str] = CHANNELS,
 ) -> tuple[Tensor, Tensor]:
     """Return a rank's part of batch number `batch` of `epoch`, varied; what is given stays as it is.
 
@@ -76,7 +66,7 @@ def augment(
         shifts_B = (draw("shift") * (2 * how.shift + 1)).long() - how.shift
         x_BCT, y_BT = rotated(x_BCT, y_BT, shifts_B)
     if how.swap:
-        mirrored_BCT = x_BCT[:, mirror(channels)]
+        mirrored_BCT = x_BCT[:, SWAP_SIDES]
         x_BCT = torch.where((draw("swap") < how.swap)[:, None, None], mirrored_BCT, x_BCT)
     if how.drop:
         x_BCT = x_BCT * (draw("drop", x_BCT.shape[1]) >= how.drop)[..., None]
@@ -95,10 +85,3 @@ def rotated(x_BCT: Tensor, y_BT: Tensor, shifts_B: Tensor) -> tuple[Tensor, Tens
     times = torch.arange(y_BT.shape[1], device=y_BT.device)
     from_BT = (times - shifts_B[:, None]) % len(times)
     return x_BCT.gather(2, from_BT[:, None].expand_as(x_BCT)), y_BT.gather(1, from_BT)
-
-
-def _other_side(name: str) -> str:
-    if not name[-1].isdigit():
-        return name
-    number = int(name[-1])
-    return f"{name[:-1]}{number + 1 if number % 2 else number - 1}"

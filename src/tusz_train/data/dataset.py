@@ -26,11 +26,12 @@ from tusz_cache import (
 )
 from tusz_train.data.limit import limited
 from tusz_train.data.order import Rows
+from tusz_train.montage import CHANNELS, WINDOW
 
 Pair = tuple[Tensor, Tensor]  # of a window or of a batch: signal, labels
 
-CHANNELS, BLOCKS, BLOCK = 19, 6, 2560
-WINDOW = BLOCKS * BLOCK
+BLOCKS = 6
+BLOCK = WINDOW // BLOCKS
 
 
 class WindowDataset(Dataset[Pair]):
@@ -96,11 +97,11 @@ class WindowDataset(Dataset[Pair]):
         windows = self._windows[np.asarray(rows, np.int64)]
         y_BT = _memory((len(windows), WINDOW), torch.float32, pin)
         if self.raw and isinstance(self.store, PackedStore):
-            x = _memory((len(windows), BLOCKS, CHANNELS, BLOCK), torch.int16, pin)
+            x = _memory((len(windows), BLOCKS, len(CHANNELS), BLOCK), torch.int16, pin)
             self.store.read_blocks(windows, x.numpy())
             self.store.read_labels(windows, y_BT.numpy())
         else:
-            x = _memory((len(windows), CHANNELS, WINDOW), torch.float32, pin)
+            x = _memory((len(windows), len(CHANNELS), WINDOW), torch.float32, pin)
             self.store.read_batch(windows, (x.numpy(), y_BT.numpy()))
         self._check_labels(windows, y_BT)
         return x, y_BT

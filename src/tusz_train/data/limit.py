@@ -12,11 +12,6 @@ from tusz_cache import Category, UsageError, WindowManifest, recordings
 from tusz_train.data.order import numbers
 
 
-def limits(files: int) -> dict[str, int]:
-    """Return how many files each split keeps where train keeps `files`."""
-    return {"train": files, "dev": max(1, files // 5)}
-
-
 def choose_files(
     files: Sequence[str], patients: Sequence[str], has_seizure: Sequence[bool], count: int, seed: int
 ) -> tuple[str, ...]:
