@@ -144,17 +144,29 @@ def test_events_of_other_recordings_are_not_mixed_in(tmp_path: Path):
         evaluate(seeing, Split({"a_s001_t000": (20, [])}), FROZEN, tmp_path)
 
 
-def test_it_can_be_stopped(tmp_path: Path):
-    """Between two recordings it asks whether to stop."""
-    asked: list[int] = []
+def test_some_recordings_can_be_taken(tmp_path: Path):
+    """Where files are named, no others are read or counted."""
+    split = Split(SEIZURES)
 
-    def check_stop() -> None:
-        asked.append(1)
-        if len(asked) == 2:
+    found = evaluate(seeing, split, FROZEN, tmp_path, only=["b_s001_t000_windows.npz", "c_s001_t000_windows.npz"])
+
+    assert ["b_s001_t000", "c_s001_t000"] == [one.name for one in found.recordings]
+    assert (2, 290.0) == (found.coverage.scored, found.coverage.seconds)
+    assert 28 == min(row for batch in split.read for row in batch)
+
+
+def test_it_can_be_stopped(tmp_path: Path):
+    """Between two recordings it says how far it is, and may be stopped."""
+    told: list[tuple[int, int]] = []
+
+    def said(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 2:
             raise Interrupted("stopped", hint="again", signum=15)
 
     with pytest.raises(Interrupted):
-        evaluate(seeing, Split(SEIZURES), FROZEN, tmp_path, check_stop=check_stop)
+        evaluate(seeing, Split(SEIZURES), FROZEN, tmp_path, said=said)
+    assert [(0, 4), (1, 4), (2, 4)] == told
     assert not (tmp_path / "metrics.json").exists()
 
 
