@@ -8,7 +8,7 @@
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -121,23 +121,25 @@ def evaluate(
     out_dir: Path,
     *,
     references: Mapping[str, RecordingEvents] | None = None,
-    check_stop: Callable[[], None] = lambda: None,
+    only: Collection[str] | None = None,
+    said: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Evaluation:
     """Predict and score the recordings of a split, and write what was found below `out_dir`.
 
     `references` of annotation files, by recording, make durations true; without them labels and windows of the cache
-    count. `check_stop` is called for each recording, and may raise. Raises UsageError for a threshold that is to be
-    chosen on another split than dev, and for a folder with events of other recordings.
+    count. `only` names the files that are taken, where not all are. `said` is called with the recordings that are done
+    and all of them, and may raise. Raises UsageError for a threshold that is to be chosen on another split than dev,
+    and for a folder with events of other recordings.
     """
     if not settings.frozen and split.split != CHOOSE_ON:
         raise UsageError(
             f"no threshold is frozen, and none may be chosen on {split.split}",
             hint=f"choose it on {CHOOSE_ON} first, then give it here",
         )
-    schedule = make_schedule(split.recordings, stride_s=settings.stride_s, references=references)
+    schedule = make_schedule(split.recordings, stride_s=settings.stride_s, references=references, only=only)
     _check_folder(out_dir / EVENTS, {one.recording for one in schedule.recordings})
     batches = read_batches(split, schedule, settings.inference.batch_size)
-    kept = _Kept(out_dir / PROBABILITIES, check_stop)
+    kept = _Kept(out_dir / PROBABILITIES, lambda done: said(done, len(schedule.recordings)))
     predictions = predict(model, batches, schedule, settings.inference)
     curves = score_predictions(kept.keep(predictions), settings.detection, thresholds=settings.thresholds)
     threshold = settings.detection.threshold if settings.frozen else curves.best_szcore_event_f1.threshold
@@ -161,15 +163,15 @@ def evaluate(
 class _Kept:
     """Predictions on disk, and what is counted of them on the way there."""
 
-    def __init__(self, folder: Path, check_stop: Callable[[], None]) -> None:
-        self.folder, self.check_stop = folder, check_stop
+    def __init__(self, folder: Path, said: Callable[[int], None]) -> None:
+        self.folder, self.said = folder, said
         self.calibration = Calibration()
         self.references: dict[str, tuple[RecordingEvents, float]] = {}  # by recording, with the predictions' rate
 
     def keep(self, predictions: Iterable[Predicted]) -> Iterator[Predicted]:
         """Pass predictions on."""
         for one in predictions:
-            self.check_stop()
+            self.said(len(self.references))
             held = io.BytesIO()
             np.save(held, one.probabilities)
             publish(self._path(one.reference.recording), held.getvalue())
@@ -180,7 +182,7 @@ class _Kept:
     def again(self) -> Iterator[Predicted]:
         """Yield them once more."""
         for name in self.references:
-            self.check_stop()
+            self.said(len(self.references))
             yield self.of(name)
 
     def of(self, name: str) -> Predicted:

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tusz_cache.errors import MissingPackage
 
@@ -61,11 +61,12 @@ def _figure(name: str, size: tuple[float, float], colours: Colours) -> "Iterator
     except ImportError as error:
         raise MissingPackage("figures need the package matplotlib", hint="pip install 'tusz-cache[train]'") from error
     ink, muted = colours["ink"], colours["muted"]
-    style = {
+    style: dict[Any, Any] = {
         "font.family": ["sans-serif"],
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9,
         "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
+        "text.parse_math": False,  # a $ is a $
         "svg.hashsalt": name,  # the same figure has the same bytes
         "text.color": ink,
         "axes.labelcolor": ink,

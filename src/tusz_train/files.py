@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from tusz_cache import Durability, ssd
+
+_QUICK = Durability("none")  # there are thousands, and all can be made again
+
 
 def publish(path: Path, content: str | bytes) -> None:
-    """Write a file under a draft's name first, then give it its own. Its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(content.encode() if isinstance(content, str) else content)
-    draft.replace(path)
+    """Put a file under its name when it is whole. Its folder is made. Raises TargetError, NoSpace."""
+    ssd.make_directories([path.parent])
+    ssd.write_file(ssd.Target(path.parent, _QUICK), path, content.encode() if isinstance(content, str) else content)

@@ -33,10 +33,9 @@ def panels(history: Sequence[dict[str, Any]]) -> dict[str, Points]:
     """
     found: defaultdict[str, dict[float, float]] = defaultdict(dict)
     for line in history:
-        step = line.get("step")
-        for name, value in line.items():
-            if _is_number(step) and _is_number(value) and name not in _NOT_SHOWN:
-                found[name][step] = value
+        numbers = {name: value for name, value in line.items() if _is_number(value)}
+        for name in [name for name in numbers if "step" in numbers and name not in _NOT_SHOWN]:
+            found[name][numbers["step"]] = numbers[name]
     return {name: sorted(points.items()) for name, points in found.items() if len(points) > 1}
 
 

@@ -186,14 +186,14 @@ def _recordings(evaluation: Evaluation, shown: Any) -> str:
         nothing = "No recording holds a seizure or a detection."
         return html.section("recordings", "Best and worst recording", html.paragraph(nothing, "note"))
     how = "By SzCORE sample F1, of recordings with a seizure or a detection."
-    parts = [part for strip in evaluation.strips for part in _strip(strip, shown)]
+    parts = ["\n".join(_strip(strip, shown)) for strip in evaluation.strips]
     return html.section("recordings", "Best and worst recording", html.paragraph(how, "note"), *parts)
 
 
 def _strip(strip: Strip, shown: Any) -> Iterator[str]:
     scored = strip.scored
     sample, ovlp = scored.szcore.sample, scored.nedc_ovlp
-    yield f"<h3>{strip.kind.capitalize()}: {html.escaped(scored.name)}</h3>"
+    yield f"<article>\n<h3>{strip.kind.capitalize()}: {html.escaped(scored.name)}</h3>"
     yield html.paragraph(
         f"SzCORE sample F1 {_ratio(sample.f1)}: {sample.tp} of {sample.ref} ictal seconds found, {sample.fp} false. "
         f"NEDC OVLP: {ovlp.hits} of {ovlp.hits + ovlp.misses} seizures hit, {ovlp.false_alarms} false alarms."
@@ -205,6 +205,7 @@ def _strip(strip: Strip, shown: Any) -> Iterator[str]:
         f"{len(strip.eeg)} channels, standardised; between two of them lie 6 standard deviations, where lines are cut "
         "off. Reference seizures are shaded.",
     )
+    yield "</article>"
 
 
 def _provenance(run: Mapping[str, Any], evaluation: Evaluation) -> str:

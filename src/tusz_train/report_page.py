@@ -59,7 +59,7 @@ summary {{ cursor: pointer; color: var(--muted); }}
   :root {{ --card: #f4f6f8; {_variables(COLOURS)} }}
   body {{ max-width: none; padding: 0; font-size: 10pt; }}
   h2, h3 {{ break-after: avoid; }}
-  figure, .cards, tr {{ break-inside: avoid; }}
+  article, figure, .cards, tr {{ break-inside: avoid; }}
   .scroll {{ overflow: visible; }}
   th, td {{ padding: .15rem .35rem; }}
   details {{ display: none; }}
@@ -130,7 +130,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
 
 def figure(drawing: Drawing, caption: str) -> str:
     """Return a figure, whose caption is what is read aloud."""
-    return f'<figure id="{drawing.name}">\n{drawing.svg}\n<figcaption>{escaped(caption)}</figcaption>\n</figure>'
+    return f'<figure id="figure-{drawing.name}">\n{drawing.svg}\n<figcaption>{escaped(caption)}</figcaption>\n</figure>'
 
 
 def folded(summary: str, value: Any) -> str:

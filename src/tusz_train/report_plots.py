@@ -103,7 +103,10 @@ def draw_calibration(calibration: Calibration) -> Drawing:
         for values, label, colour in ((hours[0], "all", "one"), (hours[1], "ictal", "two")):
             right.bar(edges, values, 0.85 / n_bins, align="edge", color=colours[colour], label=label)
         right.set_yscale("log")
-        right.set(xlim=(0, 1), xlabel="predicted probability", ylabel="hours (log)", title="Time by probability")
+        right.yaxis.set_major_formatter(lambda hours, _place: f"{hours:g}")
+        right.set(
+            xlim=(0, 1), xlabel="predicted probability", ylabel="hours (logarithmic)", title="Time by probability"
+        )
         right.legend(loc="upper right")
 
     return draw("calibration", (_WIDE, 3.6), drawing)
@@ -126,7 +129,7 @@ def _draw_whole(ax: "Axes", strip: Strip, colours: Colours) -> None:
     _bars(ax, strip.scored.reference, strip.scored.hypothesis, colours, unit=60)
     ax.plot(xs / 60, ys, color=colours["one"], linewidth=1)
     span = (strip.start / 60, (strip.start + strip.eeg.shape[1] / SAMPLING_RATE) / 60)
-    ax.axvspan(*span, color=colours["muted"], alpha=0.18, linewidth=0)
+    ax.axvspan(*span, color=colours["muted"], alpha=0.18, linewidth=0, zorder=0.5)
     ax.set(xlim=(0, duration / 60), xlabel="minutes from the recording's beginning", title="Whole recording")
     ax.legend(*_legend(colours), loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, borderaxespad=0.2)
 

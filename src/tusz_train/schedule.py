@@ -5,7 +5,7 @@ out a tail below 10 s, and nothing of one below 60 s. How long a recording truly
 alone; the dataset index counts windows. So a result says which of the two its durations are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
@@ -74,10 +74,16 @@ class Coverage:
         if self.duration_from == "windows":
             told.append("Windows leave out up to 10 s at the end of a recording.")
         for what, count in (
-            ("Without windows (under 60 s), so predicted as background for all of it", self.without_windows),
-            ("Left out, since without windows (under 60 s) their duration is not known", self.left_out_short),
-            ("Left out without labels", self.left_out_unlabelled),
-            ("Reference files of recordings that the cache does not have", self.references_unused),
+            (
+                "Recordings without windows (under 60 s), predicted as background for their true duration",
+                self.without_windows,
+            ),
+            (
+                "Recordings left out since they have no windows (under 60 s), so their duration is not known",
+                self.left_out_short,
+            ),
+            ("Recordings left out since they have no labels", self.left_out_unlabelled),
+            ("Reference files left out since the cache does not have their recordings", self.references_unused),
         ):
             told += [f"{what}: {count}."] if count else []
         return told
@@ -96,11 +102,16 @@ class Schedule:
 
 
 def make_schedule(
-    files: Sequence[CacheFile], *, stride_s: int = STEP_S, references: Mapping[str, RecordingEvents] | None = None
+    files: Sequence[CacheFile],
+    *,
+    stride_s: int = STEP_S,
+    references: Mapping[str, RecordingEvents] | None = None,
+    only: Collection[str] | None = None,
 ) -> Schedule:
     """Schedule a split's files, in their order: of each every `stride_s` a window, and the last.
 
-    `references` by recording, of annotation files: with them, durations are true and labels are not needed.
+    `references` by recording, of annotation files: with them, durations are true and labels are not needed. `only`
+    names the files that are taken, where not all are.
     Raises UsageError for a stride that the cache does not have, a recording without its reference, one that does not
     fit its windows, and if nothing is left.
     """
@@ -110,6 +121,8 @@ def make_schedule(
     short = unlabelled = 0
     firsts = accumulate((file.n_windows for file in files), initial=0)
     for file, first in zip(files, firsts, strict=False):
+        if only is not None and file.name not in only:
+            continue
         name = file.name.removesuffix(_SUFFIX)
         if references is not None:
             reference = _reference_of(name, file.n_windows, references)

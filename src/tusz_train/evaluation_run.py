@@ -1,0 +1,121 @@
+"""An evaluation, wired: a checkpoint, admitted data, the scores, and the report of its run."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tusz_cache import DeclaredMount, Durability, open_store, read_window_manifest
+from tusz_cache.progress import Progress
+from tusz_train import checkpoint
+from tusz_train.admission import Admission, admit
+from tusz_train.config import Config
+from tusz_train.config_file import config_of
+from tusz_train.data.limit import limited
+from tusz_train.distributed import joined
+from tusz_train.errors import BadCheckpoint
+from tusz_train.evaluating import CHOOSE_ON, Evaluation, EvaluationSettings, evaluate
+from tusz_train.events import Detection
+from tusz_train.file_limit import resolve_limit
+from tusz_train.history import read_history
+from tusz_train.model.registry import build
+from tusz_train.outputs import Outputs
+from tusz_train.pairing import read_references
+from tusz_train.predict import Inference
+from tusz_train.report import write_report
+
+REPORT = "report.html"
+
+
+def evaluate_checkpoint(
+    path: Path,
+    split: str,
+    *,
+    out: Path | None = None,
+    references: Path | None = None,
+    threshold: float | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+    declared: Sequence[DeclaredMount] = (),
+    durability: Durability = Durability(),  # noqa: B008 - a frozen value
+    environment: Mapping[str, str] = os.environ,
+) -> Evaluation:
+    """Evaluate a checkpoint on a split of the cache that it was trained on, and write scores, events and report.
+
+    out: where to; the run's own folder without it. references: folder of annotation files. threshold: that is frozen.
+    overrides: of the checkpoint's configuration. declared: mounts. durability: of what `data.stage_to` copies. Raises
+    CacheError.
+    """
+    saved = checkpoint.load(path)
+    config = config_of(dict(saved["config"]), str(path), overrides)
+    with joined({}) as world, progress or Progress() as watcher:
+        limit = resolve_limit(environment, config)
+        admission = admit(config, world, watcher, declared=declared, durability=durability)
+        outputs = Outputs.of(config.run)
+        folder = out or outputs.run
+
+        def said(done: int, total: int) -> None:
+            watcher.check_stop("stopped while evaluating")
+            watcher.show(done, total, "recording", f"split {split}")
+
+        evaluation = evaluate(
+            _model(saved, config).to(world.device),
+            open_store(admission.windows, split),
+            _settings(config, saved, split, threshold, str(world.device)),
+            folder,
+            references=None if references is None else read_references(references),
+            only=None if limit is None else _limited(admission, split, getattr(limit, split, limit.dev), config),
+            said=said,
+        )
+        told = {"checkpoint": str(path), "checkpoint_step": saved["step"], **_record(outputs, saved)}
+        history = read_history(outputs.metrics) if outputs.metrics.exists() else []
+        write_report(folder / REPORT, evaluation, run=told, history=history)
+        watcher.say(f"report: {folder / REPORT}")
+    return evaluation
+
+
+def _model(saved: Mapping[str, Any], config: Config) -> nn.Module:
+    """Return the model with the weights that were validated: the averaged ones, if there are any."""
+    model = build(config.model)
+    try:
+        model.load_state_dict(saved["average"] or saved["model"])
+    except RuntimeError as error:
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise BadCheckpoint(f"the checkpoint is of another model: {first}", hint="set model as it was") from error
+    return model
+
+
+def _settings(
+    config: Config, saved: Mapping[str, Any], split: str, threshold: float | None, device: str
+) -> EvaluationSettings:
+    """Return how to evaluate. A threshold that is given, or configured, is frozen; off dev, the checkpoint's is."""
+    asked = config.postprocessing
+    frozen = asked.threshold if threshold is None else threshold
+    if frozen is None and split != CHOOSE_ON:
+        frozen = saved["threshold"]
+    detection = Detection(
+        threshold=Detection().threshold if frozen is None else frozen,
+        release=asked.release,
+        close_gap_s=asked.close_gap_s,
+        min_duration_s=asked.min_duration_s,
+    )
+    inference = Inference(batch_size=config.data.batch_size, device=device, amp=config.loop.amp)
+    return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None)
+
+
+def _limited(admission: Admission, split: str, count: int, config: Config) -> tuple[str, ...]:
+    return limited(read_window_manifest(admission.windows, split), count, config.run.seed).files
+
+
+def _record(outputs: Outputs, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what run.json says, and what the checkpoint says where there is none."""
+    if outputs.record.exists():
+        told: dict[str, Any] = json.loads(outputs.record.read_bytes())
+        return told
+    return {"name": outputs.name, "configuration": saved["config"], **{k: saved[k] for k in _TOLD}}
+
+
+_TOLD = ("training_hash", "cache", "versions")
