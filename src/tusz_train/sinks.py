@@ -105,10 +105,10 @@ class Wandb:
     """A run at Weights & Biases; the same one again when training goes on."""
 
     def __init__(self, module: Any, config: Config, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         known = folder / "id"
+        ssd.make_directories([folder])
         if not known.exists():
-            known.write_text(uuid.uuid4().hex[:12])
+            ssd.write_file(ssd.Target(folder), known, uuid.uuid4().hex[:12].encode())
         self._run = module.init(
             project=config.logging.wandb_project,
             entity=config.logging.wandb_entity,

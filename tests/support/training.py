@@ -65,12 +65,10 @@ def train(config: Path, *arguments: object, env: Mapping[str, str | None] | None
     return _ran([sys.executable, "-m", "tusz_train", "train", "--config", config, *arguments], env, timeout)
 
 
-def torchrun(
-    processes: int, config: Path, *arguments: object, env: Mapping[str, str | None] | None = None, timeout: float = 120
-) -> Ran:
-    """Run it by torchrun, with several processes."""
+def torchrun(processes: int, config: Path, *, module: str = "tusz_train", first: tuple[str, ...] = ("train",)) -> Ran:
+    """Run it by torchrun, with several processes. module, first: what else is run, and its first arguments."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
-    return _ran([*launcher, "-m", "tusz_train", "train", "--config", config, *arguments], env, timeout)
+    return _ran([*launcher, "-m", module, *first, "--config", config], None, 120)
 
 
 def killed(config: Path, step: int, how: str, *arguments: object) -> Ran:

@@ -1,5 +1,6 @@
 """How a training starts: what it reads, what it refuses, what its log says."""
 
+import itertools
 import json
 import os
 import sys
@@ -58,9 +59,8 @@ def test_a_start_says_what_it_does(cache: Path, tmp_path: Path):
     lines = ran.err.splitlines()
     assert "Using valid local SSD cache" in lines
     assert "file limit: 4 train, 1 dev (BGB_LIMIT_FILES=4)" in lines
-    assert {f"ADMITTED: {cache}", "verdict       ACCEPT_"} <= {line[: len(f"ADMITTED: {cache}")] for line in lines} | {
-        line[:22].rstrip() for line in lines
-    }
+    assert any(line.startswith(f"ADMITTED: {cache} ") for line in lines)
+    assert any(line.startswith("verdict ") and "ACCEPT_" in line for line in lines)
     assert "  batch_size: 4" in lines
     record = json.loads((tmp_path / "runs" / "tiny" / "run.json").read_text())
     assert {"train": 4, "dev": 1} == record["file_limit"]
@@ -70,30 +70,23 @@ def test_a_start_says_what_it_does(cache: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("broken", "code", "words"),
-    [
-        ("cache", 2, "there is nothing at"),  # failure 5
-        ("seal", 5, "REFUSE_NO_SEAL"),
-        ("limit", 2, "BGB_LIMIT_FILES=4"),
-        ("wandb", 2, "wandb"),  # failure 16
-    ],
+    [("cache", 2, "there is nothing at"), ("seal", 5, "REFUSE_NO_SEAL")],
+    ids=["missing: failure 5", "without a seal"],
 )
-def test_a_start_is_refused(tmp_path: Path, cache: Path, broken: str, code: int, words: str):
-    """What is not right ends the command with its exit status, the reason and a hint, before anything is trained."""
+def test_a_start_is_refused(tmp_path: Path, broken: str, code: int, words: str):
+    """Without a whole cache the command ends with its exit status, the path, the reason and a hint: it builds none."""
     place = tmp_path / "cache"
-    config = brief(cache if broken in {"limit", "wandb"} else place, tmp_path / "out")
     if broken == "seal":
         training_cache(place)
         (place / ".tusz_cache" / "seal.json").unlink()
-    if broken == "wandb":
-        config["logging"] |= {"wandb": "required", "wandb_project": "p"}
-    env = {"BGB_LIMIT_FILES": "4" if broken == "limit" else None, "WANDB_API_KEY": None, "HOME": str(tmp_path)}
-    ran = train(write_config(tmp_path / "c.yaml", config), env=env)
+    ran = train(write_config(tmp_path / "c.yaml", brief(place, tmp_path / "out")))
 
     assert code == ran.code, ran.err
     assert words in ran.err
+    assert str(place) in ran.err
     assert "hint:" in ran.err
     assert "Traceback" not in ran.err
-    assert [] == list((tmp_path / "out").rglob("step-*"))
+    assert not (tmp_path / "out").exists()
 
 
 # what is read
@@ -292,7 +285,8 @@ def test_what_a_checkpoint_does_not_know_is_cut_off():
 
     assert (4, 3, 2, 1, 0) == (kept(3, 2), kept(2, 2), kept(2, 0), kept(1, 0), kept(0, 0))
     assert 3 == kept(3, 2, text[:-1])
-    assert 1 == kept(9, 9, text[:20] + b"torn\n" + text) == kept(9, 9, text[:25] + b"torn\n" + text)
+    first = text.index(b"\n") + 1
+    assert (0, 1) == (kept(9, 9, text[:20] + b"torn\n" + text), kept(9, 9, text[: first + 5] + b"torn\n" + text))
 
 
 # steps that are not finite
@@ -313,9 +307,7 @@ def test_steps_that_are_not_finite_are_skipped(cache: Path, tmp_path: Path, monk
     monkeypatch.setattr(loop, "_varied", poisoned)
     report = run(config_of(cache, tmp_path, loop={"steps": 5, "max_nonfinite_steps": 2}))
     assert (5, 2) == (report.steps, report.skipped)
-    same = [
-        all(torch.equal(one[k], other[k]) for k in one) for one, other in zip(weights[:-1], weights[1:], strict=True)
-    ]
+    same = [all(torch.equal(one[k], other[k]) for k in one) for one, other in itertools.pairwise(weights)]
     assert [False, True, True, False] == same
     assert [None, None] == [line["loss"] for line in metrics(tmp_path)[1:3]]
 
