@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from tusz_train.config import Config
 from tusz_train.data.augment import Augmentation, augment
-from tusz_train.data.dataset import Pair
+from tusz_train.data.dataset import Pair, WindowDataset
 from tusz_train.data.feed import CudaFeed
 from tusz_train.data.sampler import TrainingSampler
 from tusz_train.distributed import World
@@ -39,6 +39,7 @@ class Training:
     feed: CudaFeed
     sampler: TrainingSampler
     plan: Plan
+    dev: WindowDataset  # that is validated on
     judge: Callable[[nn.Module], Judgement | None]  # None: stopped meanwhile
     keep: Callable[["Training"], None]  # write a checkpoint
     log: Callable[[int, Mapping[str, Any]], None]

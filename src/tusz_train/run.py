@@ -77,6 +77,7 @@ def run_training(
             withdraw_after(run.state.step, outputs.checkpoints, durability)
             _record(run, outputs, admission, limit, durability)
         run.log = _logger(run, sinks, watcher)
+        run.judge = _judge(run, watcher)
         run.keep = lambda now: _keep(now, outputs, admission, durability, sinks)
         is_over = train(run)
     return TrainReport.of(run, outputs, is_over=is_over, seconds=time.monotonic() - began)
@@ -112,9 +113,6 @@ def _assembled(
         model.compile()
     chance.seed_all(seed, world.rank)
 
-    def judged(kept: nn.Module) -> Judgement | None:
-        return judge(kept, sets["dev"], config, world, wants_stop)
-
     return Training(
         config=config,
         world=world,
@@ -124,7 +122,8 @@ def _assembled(
         feed=CudaFeed(loader, world.device, scale=sets["train"].scale),
         sampler=sampler,
         plan=Plan.of(config, len(sampler)),
-        judge=judged,
+        dev=sets["dev"],
+        judge=lambda _: None,
         keep=lambda _: None,
         log=lambda _, __: None,
         wants_stop=wants_stop,
@@ -154,6 +153,19 @@ def _sinks(run: Training, outputs: Outputs, durability: Durability, say: Callabl
     if run.config.logging.tensorboard:
         sinks.append(TensorBoard(outputs.tensorboard, step))
     return [MetricsFile(outputs.metrics, durability, trained=step, judged=run.state.judged), *sinks]
+
+
+def _judge(run: Training, watcher: Progress) -> Callable[[nn.Module], Judgement | None]:
+    """Return what validates a model on dev, and tells the person who waits how far it is."""
+
+    def said(done: int, total: int) -> None:
+        if run.world.is_first:
+            watcher.show(run.state.step, run.plan.total, "step", f"validating: {done} of {total} recordings")
+
+    def judged(model: nn.Module) -> Judgement | None:
+        return judge(model, run.dev, run.config, world=run.world, stops=run.wants_stop, said=said)
+
+    return judged
 
 
 def _logger(run: Training, sinks: Sequence[Sink], watcher: Progress) -> Callable[[int, Mapping[str, Any]], None]:

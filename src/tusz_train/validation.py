@@ -39,11 +39,18 @@ class Judgement:
 
 
 def judge(
-    model: nn.Module, dev: WindowDataset, config: Config, world: World, stops: Callable[[], bool]
+    model: nn.Module,
+    dev: WindowDataset,
+    config: Config,
+    *,
+    world: World,
+    stops: Callable[[], bool],
+    said: Callable[[int, int], None] = lambda _, __: None,
 ) -> Judgement | None:
     """Return what the model reaches on dev's recordings, which are shared out over processes.
 
-    None if any process is to stop meanwhile: what was computed is dropped.
+    None if any process is to stop meanwhile: what was computed is dropped. said: is told how many of this process's
+    recordings are done.
     """
     asked = config.postprocessing
     thresholds = config.validation.thresholds if asked.threshold is None else (asked.threshold,)
@@ -57,8 +64,9 @@ def judge(
 
     def until_stopped(predictions: Iterable[Predicted]) -> Iterator[Predicted]:
         nonlocal stopped
-        for one in predictions:
+        for done, one in enumerate(predictions, 1):
             yield one
+            said(done, len(schedule.recordings))
             if stopped := stops():
                 return
 
