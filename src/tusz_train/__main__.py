@@ -7,7 +7,7 @@ from tusz_cache.verbs import dispatch
 
 VERBS = {
     "train": "train a model, or go on training",
-    "evaluate": "evaluate a checkpoint, and write its report",
+    "evaluate": "predict recordings with a checkpoint, score them, write the report",
     "score": "score detections against references, as SzCORE and NEDC do",
 }
 

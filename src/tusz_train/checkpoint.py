@@ -75,8 +75,8 @@ def load(path: Path) -> dict[str, Any]:
     return _read(path, _read_record(_record_of(path)))
 
 
-def newest(folder: Path, say: Say) -> tuple[Path, dict[str, Any]] | None:
-    """Return the whole checkpoint of the highest step, its file and what it holds; None if there is none.
+def newest(folder: Path, say: Say) -> Path | None:
+    """Return the whole checkpoint of the highest step; None if there is none.
 
     Torn ones are passed over, and `say` says so.
     """
@@ -85,9 +85,11 @@ def newest(folder: Path, say: Say) -> tuple[Path, dict[str, Any]] | None:
             say(f"warning: {path} has no record, so it was never finished: passed over")
     for record in reversed(records(folder, say)):
         try:
-            return folder / record.file, _read(folder / record.file, record)
+            _whole(folder / record.file, record)
         except BadCheckpoint as error:
             say(f"warning: {error}: passed over")
+        else:
+            return folder / record.file
     return None
 
 
@@ -145,13 +147,19 @@ def _read_record(path: Path) -> Record:
     return record
 
 
-def _read(path: Path, record: Record) -> dict[str, Any]:
+def _whole(path: Path, record: Record) -> bytes:
+    """Return a checkpoint's bytes. Raises BadCheckpoint unless they are what its record says."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read: {error.strerror}", hint=_HINT) from error
     if (len(data), hashlib.sha256(data).hexdigest()) != (record.bytes, record.sha256):
         raise BadCheckpoint(f"{path} is torn: it is not what its record says", hint="take an earlier one")
+    return data
+
+
+def _read(path: Path, record: Record) -> dict[str, Any]:
+    data = _whole(path, record)
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

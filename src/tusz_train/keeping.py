@@ -11,9 +11,10 @@ import torch
 import tusz_cache
 from tusz_cache import Durability
 from tusz_train import chance, checkpoint
-from tusz_train.config import Config, training_hash
-from tusz_train.errors import BadCheckpoint, OrderChanged, OtherRun
+from tusz_train.config import training_hash
+from tusz_train.errors import BadCheckpoint, OrderChanged
 from tusz_train.loop import Training
+from tusz_train.resuming import differences
 from tusz_train.state import State
 
 
@@ -56,28 +57,6 @@ def write(run: Training, folder: Path, cache: Mapping[str, Any], durability: Dur
         checkpoint.save(folder, content, durability)
         checkpoint.prune(folder, run.config.checkpoint.keep_last, durability)
     run.world.first(None)
-
-
-def check_same(saved: Mapping[str, Any], config: Config, cache: Mapping[str, Any], path: Path) -> None:
-    """Raise OtherRun if a checkpoint is of another configuration or cache, naming what differs."""
-    hint = "give another run.name, or --resume never; --resume PATH --allow-changes goes on all the same"
-    if saved["cache"] != dict(cache):
-        raise OtherRun(f"{path} was trained on another cache, or on other values of it", hint=hint)
-    if saved["training_hash"] != training_hash(config):
-        changed = ", ".join(differences(saved["config"], config.model_dump(mode="json"))) or "defaults"
-        raise OtherRun(f"{path} is of another configuration: {changed}", hint=hint)
-
-
-def differences(before: Any, now: Any, key: str = "") -> list[str]:
-    """Return the dotted keys whose values differ. Pure."""
-    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        return [] if before == now else [key]
-    names = [*before, *(name for name in now if name not in before)]
-    return [
-        found
-        for name in names
-        for found in differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
-    ]
 
 
 def take_up(run: Training, saved: Mapping[str, Any], *, allow_changes: bool) -> list[str]:

@@ -5,17 +5,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from tusz_cache import DeclaredMount, Durability, ssd
-from tusz_cache.layout import as_table
 from tusz_cache.progress import Progress
-from tusz_train import chance, checkpoint, keeping
+from tusz_train import chance, keeping
 from tusz_train.admission import Admission, admit
 from tusz_train.config import Config, training_hash
 from tusz_train.config_file import as_yaml
@@ -29,59 +26,17 @@ from tusz_train.loop import Training, train
 from tusz_train.model.registry import build
 from tusz_train.optimisation import Average, make_optimizer
 from tusz_train.outputs import Outputs
+from tusz_train.resuming import Resume, find, withdraw_after
 from tusz_train.sinks import MetricsFile, Sink, TensorBoard, is_judgement, open_wandb
 from tusz_train.state import Plan
+from tusz_train.train_report import TrainReport
 from tusz_train.validation import Judgement, judge
-
-STOPPED = 75  # exit status: stopped on purpose in time
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """What a run came to."""
-
-    run: str
-    is_over: bool  # else it was stopped, and goes on when started again
-    steps: int
-    total: int
-    skipped: int
-    best_metric: float | None
-    best_step: int | None
-    best_threshold: float | None
-    checkpoints: str  # their folder
-    seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        """0, or that of a run that was stopped in time."""
-        return 0 if self.is_over else STOPPED
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object that `train --json` prints."""
-        best = {"szcore_event_f1": self.best_metric, "step": self.best_step, "threshold": self.best_threshold}
-        steps = {"done": self.steps, "total": self.total, "skipped": self.skipped}
-        told = {"run": self.run, "over": self.is_over, "steps": steps, "best": best, "checkpoints": self.checkpoints}
-        return told | {"seconds": round(self.seconds, 1)}
-
-    def as_json(self) -> str:
-        """Return `as_dict` as one line."""
-        return json.dumps(self.as_dict(), allow_nan=False)
-
-    def as_text(self) -> str:
-        """Return lines for a person."""
-        done = "over" if self.is_over else "stopped in time: the same command goes on"
-        rows = [("run", f"{self.run}, {done}"), ("steps", f"{self.steps} of {self.total}, {self.skipped} skipped")]
-        if self.best_metric is not None:
-            found = f"SzCORE event F1 {self.best_metric:.3f} at threshold {self.best_threshold}, step {self.best_step}"
-            rows.append(("best on dev", found))
-        return as_table([*rows, ("checkpoints", self.checkpoints)])
 
 
 def run_training(
     config: Config,
     *,
-    resume: str = "auto",
-    allow_changes: bool = False,
+    resume: Resume = Resume(),  # noqa: B008 - a frozen value
     max_seconds: float | None = None,
     progress: Progress | None = None,
     declared: Sequence[DeclaredMount] = (),
@@ -90,9 +45,8 @@ def run_training(
 ) -> TrainReport:
     """Train as the configuration says, from the newest checkpoint of its name if there is one.
 
-    resume: auto; never: what an earlier run of this name wrote is set aside; or a checkpoint. allow_changes: go on from
-    a checkpoint of another configuration or cache. max_seconds: stop in time, with a checkpoint. progress: carries the
-    wish to stop. declared: mounts. durability: of checkpoints. Raises CacheError.
+    max_seconds: stop in time, with a checkpoint. progress: carries the wish to stop. declared: mounts.
+    durability: of checkpoints. Raises CacheError.
     """
     began = time.monotonic()
     watcher = progress or Progress()
@@ -105,7 +59,7 @@ def run_training(
         say(str(limit) if limit else "file limit: none")
         admission = admit(config, world, watcher, declared=declared, durability=durability)
         outputs = Outputs.of(config.run)
-        saved = _found(config, outputs, resume, admission, world, say, durability, allow_changes=allow_changes)
+        saved = find(resume, config, admission.cache, outputs, world=world, say=say)
 
         def wants_stop() -> bool:
             is_late = max_seconds is not None and time.monotonic() - began >= max_seconds
@@ -113,49 +67,19 @@ def run_training(
 
         run = _assembled(config, world, admission, limit, wants_stop)
         if saved is not None:
-            for note in keeping.take_up(run, saved, allow_changes=allow_changes):
+            for note in keeping.take_up(run, saved, allow_changes=resume.allow_changes):
                 say(f"note: {note}")
             say(f"going on from step {run.state.step}")
         sinks = _sinks(run, outputs, durability, say) if world.is_first else []
         for sink in sinks:
             stack.callback(sink.close)
         if world.is_first:
+            withdraw_after(run.state.step, outputs.checkpoints, durability)
             _record(run, outputs, admission, limit, durability)
         run.log = _logger(run, sinks, watcher)
         run.keep = lambda now: _keep(now, outputs, admission, durability, sinks)
         is_over = train(run)
-    return _report(run, outputs, is_over, time.monotonic() - began)
-
-
-def _found(
-    config: Config,
-    outputs: Outputs,
-    resume: str,
-    admission: Admission,
-    world: World,
-    say: Callable[[str], None],
-    durability: Durability,
-    *,
-    allow_changes: bool,
-) -> dict[str, Any] | None:
-    """Return the checkpoint that the run goes on from, or None. The first process looks for it, all read it."""
-    path: Path | None = None
-    if world.is_first and resume == "never":
-        for folder in outputs.set_aside():
-            say(f"an earlier run's outputs are set aside in {folder}")
-    elif world.is_first:
-        newest = checkpoint.newest(outputs.checkpoints, say) if resume == "auto" else None
-        path = newest[0] if newest else None if resume == "auto" else Path(resume)
-    if (path := world.first(path)) is None:
-        return None
-    saved = checkpoint.load(path)
-    if not (allow_changes and resume != "auto"):
-        keeping.check_same(saved, config, admission.cache, path)
-    if world.is_first and resume != "auto":  # what this run wrote after that step is no longer its own past
-        for record in checkpoint.records(outputs.checkpoints):
-            if record.step > saved["step"]:
-                checkpoint.withdraw(outputs.checkpoints, record, durability)
-    return saved
+    return TrainReport.of(run, outputs, is_over=is_over, seconds=time.monotonic() - began)
 
 
 def _assembled(
@@ -279,19 +203,3 @@ def _record(
     }
     ssd.make_directories([outputs.run])
     ssd.write_file(ssd.Target(outputs.run, durability), outputs.record, json.dumps(told, indent=1).encode() + b"\n")
-
-
-def _report(run: Training, outputs: Outputs, is_over: bool, seconds: float) -> TrainReport:
-    state = run.state
-    return TrainReport(
-        run=run.config.run.name,
-        is_over=is_over,
-        steps=state.step,
-        total=run.plan.total,
-        skipped=state.skipped,
-        best_metric=state.best_metric,
-        best_step=state.best_step,
-        best_threshold=state.best_threshold,
-        checkpoints=str(outputs.checkpoints),
-        seconds=seconds,
-    )

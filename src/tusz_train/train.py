@@ -70,14 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace, progress: Progress) -> cli.Report:
     from tusz_train.config_file import load_config  # noqa: PLC0415 - --help starts without torch
+    from tusz_train.resuming import Resume  # noqa: PLC0415 - likewise
     from tusz_train.run import run_training  # noqa: PLC0415 - likewise
 
-    if options.allow_changes and options.resume in {"auto", "never"}:
-        raise UsageError("--allow-changes needs a checkpoint to go on from", hint="give it by --resume PATH")
     return run_training(
         load_config(options.config, options.set),
-        resume=options.resume,
-        allow_changes=options.allow_changes,
+        resume=Resume(options.resume, options.allow_changes),
         max_seconds=options.max_seconds,
         progress=progress,
     )

@@ -25,10 +25,10 @@ TINY = {
 }
 
 
-def training_cache(root: Path) -> Path:
-    """Write and seal a cache: six recordings of three patients to train on, two of one to judge on. Returns `root`."""
-    write_split(root, "train", {name_of(number): recording(2 + number % 2, seed=number) for number in range(6)})
-    write_split(root, "dev", {name_of(6 + number): recording(2, seed=20 + number) for number in range(2)})
+def training_cache(root: Path, seed: int = 0) -> Path:
+    """Write and seal a cache: six recordings to train on, two to judge on. Returns `root`."""
+    write_split(root, "train", {name_of(number): recording(2 + number % 2, seed=seed + number) for number in range(6)})
+    write_split(root, "dev", {name_of(6 + number): recording(2, seed=seed + 20 + number) for number in range(2)})
     return seal_cache(root)
 
 
@@ -109,3 +109,29 @@ def signal_me(how: str) -> None:
     import signal
 
     os.kill(os.getpid(), getattr(signal, f"SIG{how}"))
+
+
+def run_here(config: dict[str, Any], *, stop_at: int | None = None, **options: Any) -> Any:
+    """Train in this process; with `stop_at`, as if a signal came behind that step. Returns the report."""
+    from unittest import mock
+
+    import torch
+
+    from tusz_cache import Durability
+    from tusz_cache.progress import Progress
+    from tusz_train import sinks
+    from tusz_train.config import Config
+    from tusz_train.run import run_training
+
+    torch.set_num_threads(1)  # as in processes of their own: the order of sums depends on it
+    progress = Progress("quiet")
+    log = sinks.MetricsFile.log
+
+    def logged(self: Any, step: int, values: Mapping[str, Any]) -> None:
+        log(self, step, values)
+        if step == stop_at:
+            progress.stop_signal = 15
+
+    options = {"durability": Durability("none"), "environment": {}} | options
+    with mock.patch.object(sinks.MetricsFile, "log", logged):
+        return run_training(Config.model_validate(config), progress=progress, **options)
