@@ -7,7 +7,7 @@ from tusz_cache.verbs import dispatch
 
 VERBS = {
     "train": "train a model, or go on training",
-    "evaluate": "predict recordings with a checkpoint, score them, write the report",
+    "evaluate": "evaluate a checkpoint, and write its report",
     "score": "score detections against references, as SzCORE and NEDC do",
 }
 

@@ -67,19 +67,12 @@ def admit(
     return Admission(windows, source.verdict.as_dict(), _identity(cache, store), _dtype(store) == "int16")
 
 
-def admit_one(config: Config, path: str, say: Say, declared: Sequence[DeclaredMount] = ()) -> AdmittedCache:
-    """Return one cache or store, admitted as the configuration's guard is told. Raises CacheRefused, TargetError."""
-    admitted = _admitted(_guard(config, declared), path, say)
-    say(_valid(admitted))
-    return admitted
-
-
 def _valid(source: AdmittedCache) -> str:
     """Return the line of the log that says what is read."""
     return ON_MODAL if source.verdict.ruling.value == "ACCEPT_DECLARED" else ELSEWHERE
 
 
-def _guard(config: Config, declared: Sequence[DeclaredMount] = (), expect: dict[str, int] | None = None) -> CacheGuard:
+def _guard(config: Config, declared: Sequence[DeclaredMount], expect: dict[str, int] | None = None) -> CacheGuard:
     told = config.guard
     return CacheGuard(
         (*declared, *(read_stated(told.mounts_file, DeclaredMount) if told.mounts_file else ())),

@@ -34,9 +34,12 @@ def parser() -> argparse.ArgumentParser:
         help="of detections: a probability, or the best on dev (default: the one that the run froze)",
     )
     made.add_argument(
-        "--cache", metavar="DIR", help="a cache or packed store to read instead of the one that the run was trained on"
+        "--set",
+        metavar="KEY.SUB=VALUE",
+        action="append",
+        default=[],
+        help="set a key of the checkpoint's configuration, e.g. data.cache_dir; may be given several times",
     )
-    made.add_argument("--batch-size", metavar="N", type=int, default=64, help="windows at once (default 64)")
     return made
 
 
@@ -64,8 +67,7 @@ def _evaluate(options: argparse.Namespace, progress: Progress) -> cli.Report:
         out=options.out,
         references=options.references,
         threshold=options.threshold,
-        cache=options.cache,
-        batch_size=options.batch_size,
+        overrides=options.set,
         progress=progress,
     )
 

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from tusz_cache import AdmittedCache, DeclaredMount, open_store, read_window_manifest
+from tusz_cache import AdmittedCache, DeclaredMount, Durability, open_store, read_window_manifest
 from tusz_cache.progress import Progress
 from tusz_train import checkpoint
-from tusz_train.admission import admit_one
+from tusz_train.admission import admit
 from tusz_train.config import Config
+from tusz_train.config_file import config_of
 from tusz_train.data.limit import limited
 from tusz_train.distributed import joined
 from tusz_train.errors import BadCheckpoint
@@ -36,25 +37,25 @@ def evaluate_checkpoint(
     out: Path | None = None,
     references: Path | None = None,
     threshold: float | Literal["best"] | None = None,
-    cache: str | None = None,
-    batch_size: int = 64,
+    overrides: Sequence[str] = (),
     progress: Progress | None = None,
     declared: Sequence[DeclaredMount] = (),
+    durability: Durability = Durability(),  # noqa: B008 - a frozen value
     environment: Mapping[str, str] = os.environ,
 ) -> Evaluation:
-    """Evaluate a checkpoint on a split, and write scores, events and report.
+    """Evaluate a checkpoint on a split of the cache that it was trained on, and write scores, events and report.
 
     path: a file, or a folder, of which the best is taken. out: where to; the run's own folder without it. references:
-    folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. cache: a cache or packed
-    store; that of the run without it. declared: mounts. Raises CacheError.
+    folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. overrides: of the
+    checkpoint's configuration. declared: mounts. durability: of what `data.stage_to` copies. Raises CacheError.
     """
     saved = checkpoint.load(path)
-    config = Config.model_validate_json(json.dumps(saved["config"]))
-    limit = resolve_limit(environment, config)
-    outputs = Outputs.of(config.run)
-    folder = out or outputs.run
+    config = config_of(dict(saved["config"]), str(path), overrides)
     with joined({}) as world, progress or Progress() as watcher:
-        admitted = admit_one(config, cache or config.data.store_dir or config.data.cache_dir, watcher.say, declared)
+        limit = resolve_limit(environment, config)
+        admission = admit(config, world, watcher, declared=declared, durability=durability)
+        outputs = Outputs.of(config.run)
+        folder = out or outputs.run
 
         def said(done: int, total: int) -> None:
             watcher.check_stop("stopped while evaluating")
@@ -62,11 +63,11 @@ def evaluate_checkpoint(
 
         evaluation = evaluate(
             _model(saved, config).to(world.device),
-            open_store(admitted, split),
-            _settings(config, saved, threshold, batch_size, str(world.device)),
+            open_store(admission.windows, split),
+            _settings(config, saved, threshold, str(world.device)),
             folder,
             references=None if references is None else read_references(references),
-            only=None if limit is None else _limited(admitted, split, limit, config),
+            only=None if limit is None else _limited(admission.windows, split, limit, config),
             said=said,
         )
         told = {"checkpoint": str(path), "checkpoint_step": saved["step"], **_record(outputs, saved)}
@@ -88,26 +89,26 @@ def _model(saved: Mapping[str, Any], config: Config) -> nn.Module:
 
 
 def _settings(
-    config: Config, saved: Mapping[str, Any], threshold: float | str | None, batch_size: int, device: str
+    config: Config, saved: Mapping[str, Any], threshold: float | Literal["best"] | None, device: str
 ) -> EvaluationSettings:
     """Return how to evaluate: the threshold is frozen if it is given, configured, or was found in training."""
     asked = config.postprocessing
     own = saved["threshold"] if asked.threshold is None else asked.threshold
-    frozen = own if threshold is None else None if isinstance(threshold, str) else threshold
+    frozen = None if threshold == "best" else own if threshold is None else threshold
     detection = Detection(
         threshold=Detection().threshold if frozen is None else frozen,
         release=asked.release,
         close_gap_s=asked.close_gap_s,
         min_duration_s=asked.min_duration_s,
     )
-    inference = Inference(batch_size=batch_size, device=device, amp=config.loop.amp)
+    inference = Inference(batch_size=config.data.batch_size, device=device, amp=config.loop.amp)
     return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None)
 
 
-def _limited(admitted: AdmittedCache, split: str, limit: FileLimit, config: Config) -> tuple[str, ...]:
+def _limited(windows: AdmittedCache, split: str, limit: FileLimit, config: Config) -> tuple[str, ...]:
     """Return the files that a smoke run takes of a split, the same as in training."""
     count = limit.train if split == "train" else limit.dev
-    return limited(read_window_manifest(admitted, split), count, config.run.seed).files
+    return limited(read_window_manifest(windows, split), count, config.run.seed).files
 
 
 def _record(outputs: Outputs, saved: Mapping[str, Any]) -> dict[str, Any]:

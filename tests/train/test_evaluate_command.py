@@ -115,7 +115,8 @@ def test_references_are_taken(trained: Path, tmp_path: Path, capsys: pytest.Capt
         (("--checkpoint", "nowhere", "--split", "dev"), 7, "no checkpoint"),
         (("--checkpoint", "{saved}", "--split", "train", "--threshold", "best"), 2, "none may be chosen on train"),
         (("--checkpoint", "{saved}", "--threshold", "2"), 2, "threshold 2.0"),
-        (("--checkpoint", "{saved}", "--cache", "{saved}"), 5, "seal"),
+        (("--checkpoint", "{saved}", "--set", "data.cache_dir={saved}"), 5, "seal"),
+        (("--checkpoint", "{saved}", "--set", "data.nothing=1"), 2, "data.nothing"),
         (("--checkpoint", "{saved}", "--split", "dev", "--references", "nowhere"), 2, "no folder"),
     ],
 )
