@@ -182,6 +182,16 @@ TRAIN_ORDER = (
     "model.registry",
     "model.published",
     "model.weight_decay",
+    # data
+    "data",
+    "data.order",
+    "data.draw",
+    "data.limit",
+    "data.sampler",
+    "data.dataset",
+    "data.loader",
+    "data.feed",
+    "data.augment",
     # values and pure functions
     "events",
     "event_files",
@@ -206,7 +216,8 @@ SHARED = {
     "verbs": "from a verb to its module",
 }
 TORCH = {  # modules of tusz_train that may import torch; scoring and configuration never do
-    f"tusz_train.model.{name}" for name in ("seizure_transformer", "registry", "published", "weight_decay")
+    *(f"tusz_train.model.{name}" for name in ("seizure_transformer", "registry", "published", "weight_decay")),
+    *(f"tusz_train.data.{name}" for name in ("sampler", "dataset", "loader", "feed", "augment")),
 }
 
 UPWARD = {("copying.pool", "__init__"): "where the package lies, which its worker processes must find too"}
