@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusz_train.curves import CurveReport, Predicted, score_predictions
     from tusz_train.errors import BadAnnotations
-    from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate
+    from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
     from tusz_train.event_files import read_events, write_events
     from tusz_train.events import Detection, Event, RecordingEvents, find_events
     from tusz_train.predict import Inference
@@ -27,7 +27,7 @@ _HOMES = {
     "Predicted": "curves",
     "RecordingEvents": "events",
     "ScoreReport": "scoring",
-    "evaluate": "evaluating",
+    "evaluate_model": "evaluating",
     "find_events": "events",
     "read_events": "event_files",
     "score_folders": "scoring",
@@ -48,7 +48,7 @@ __all__ = [
     "Predicted",
     "RecordingEvents",
     "ScoreReport",
-    "evaluate",
+    "evaluate_model",
     "find_events",
     "read_events",
     "score_folders",

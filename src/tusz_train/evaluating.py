@@ -114,7 +114,7 @@ class Evaluation:
         return as_html(f"evaluation on {self.split}", self.rows())
 
 
-def evaluate(
+def evaluate_model(
     model: Model,
     split: Split,
     settings: EvaluationSettings,

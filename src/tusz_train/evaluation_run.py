@@ -17,7 +17,7 @@ from tusz_train.config_file import config_of
 from tusz_train.data.limit import limited
 from tusz_train.distributed import joined
 from tusz_train.errors import BadCheckpoint
-from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate
+from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
 from tusz_train.events import Detection
 from tusz_train.file_limit import FileLimit, resolve_limit
 from tusz_train.history import read_history
@@ -61,7 +61,7 @@ def evaluate_checkpoint(
             watcher.check_stop("stopped while evaluating")
             watcher.show(done, total, "recording", f"split {split}")
 
-        evaluation = evaluate(
+        evaluation = evaluate_model(
             _model(saved, config).to(world.device),
             open_store(admission.windows, split),
             _settings(config, saved, threshold, str(world.device)),
