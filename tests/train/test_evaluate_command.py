@@ -12,7 +12,7 @@ from tests.support.annotations import write_csv_bi
 from tests.support.running import Ran, environment
 from tests.support.training import config_of, train, training_cache, write_config
 from tusz_cache import Durability
-from tusz_train import checkpoint
+from tusz_train import checkpoint, evaluation_run
 from tusz_train.evaluate import main
 
 pytest.importorskip("matplotlib", reason="reports need matplotlib")
@@ -40,6 +40,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what a test does not look at, and takes the longest."""
+    monkeypatch.setattr(evaluation_run, "write_report", lambda *_, **__: None)
+
+
 def recordings_of(trained: Path) -> dict[str, int]:
     """Return the windows of dev's recordings, by recording."""
     cache = trained.parent / "cache" / "dev"
@@ -63,6 +69,7 @@ def test_a_checkpoint_is_evaluated(trained: Path):
     assert "Using valid local SSD cache" in ran.err
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_runs_own_threshold_is_frozen(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The threshold that training found on dev stays, unless one is given, or the best is asked for."""
     saved = trained / "checkpoints" / "tiny"
@@ -91,6 +98,7 @@ def test_weights_must_fit(trained: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "another model: Missing key" in ran.err
 
 
+@pytest.mark.usefixtures("no_report")
 def test_references_are_taken(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """With a folder of references, durations are those of its files."""
     counts = recordings_of(trained)
