@@ -26,8 +26,9 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench.sync
 
-docs: $(VENV)/.installed  ## regenerate docs/reference.md from the code
+docs: $(VENV)/.installed  ## regenerate docs/reference.md and docs/configuration.md from the code
 	$(BIN)/python -m tests.support.reference docs/reference.md
+	$(BIN)/python -m tests.support.config_reference docs/configuration.md
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist

@@ -167,10 +167,10 @@ ORDER = [name for layer in LAYERS for name in ((layer,) if isinstance(layer, str
 # The second package: each module imports from those before it, and of tusz_cache only public names and what is SHARED.
 TRAIN_ORDER = (
     "errors",
-    # values and pure functions
+    "files",
+    # what a run is told
     "section",
     "montage",
-    "model",
     "model.architecture",
     "config_data",
     "config",
@@ -178,44 +178,45 @@ TRAIN_ORDER = (
     "config_file",
     "file_limit",
     "outputs",
-    "files",
-    "events",
-    "event_files",
-    "pairing",
-    "stitch",
-    "schedule",
-    "szcore",
-    "nedc",
-    "ranking",
-    "calibration",
-    # scores
-    "scoring",
-    "curves",
-    # windows, in batches
-    "data",
-    "data.order",
-    "data.limit",
-    "data.draw",
-    "data.sampler",
-    "data.augment",
-    "data.dataset",
-    "data.loader",
-    "data.feed",
     # models
+    "model",
     "model.seizure_transformer",
     "model.registry",
     "model.published",
     "model.weight_decay",
-    # from a model to scores
+    # data
+    "data",
+    "data.order",
+    "data.draw",
+    "data.limit",
+    "data.sampler",
+    "data.dataset",
+    "data.loader",
+    "data.feed",
+    "data.augment",
+    # values and pure functions
+    "events",
+    "event_files",
+    "pairing",
+    "stitch",
+    "szcore",
+    "nedc",
+    "ranking",
+    # the whole
+    "scoring",
+    "curves",
+    # whole recordings, and what a model reaches on them
+    "schedule",
     "predict",
+    "calibration",
     "strips",
     "evaluating",
     "history",
     "figures",
-    "report_page",
     "report_plots",
+    "report_page",
     "report",
-    # from windows to a model
+    # the training run
     "distributed",
     "chance",
     "checkpoint",
@@ -233,8 +234,8 @@ TRAIN_ORDER = (
     "evaluation_run",
     # commands
     "train",
-    "evaluate",
     "score",
+    "evaluate",
     "__main__",
     "__init__",
 )
@@ -243,15 +244,16 @@ SHARED = {
     "cli": "options, output and exit codes that are the same for every command",
     "progress": "carries the wish to stop",
     "layout": "tables for people and notebooks",
+    "ssd": "puts files under their names whole",
     "verbs": "from a verb to its module",
-    "ssd": "the one place where files are written so that they survive",
     "guarding.stated": "reads the file of declared mounts",
 }
-TORCH = {  # modules of tusz_train that may import torch; scoring never does
-    *("data.augment", "data.dataset", "data.feed", "data.loader", "data.sampler"),
-    *("model.published", "model.registry", "model.seizure_transformer", "model.weight_decay"),
-    *("chance", "checkpoint", "distributed", "evaluation_run", "keeping", "loop", "optimisation", "predict"),
-    *("run", "validation"),
+TORCH = {  # modules of tusz_train that may import torch; scoring and configuration never do
+    *(f"tusz_train.model.{name}" for name in ("seizure_transformer", "registry", "published", "weight_decay")),
+    *(f"tusz_train.data.{name}" for name in ("sampler", "dataset", "loader", "feed", "augment")),
+    *(f"tusz_train.{name}" for name in ("predict", "evaluation_run")),
+    *(f"tusz_train.{name}" for name in ("chance", "checkpoint", "distributed", "keeping", "loop", "optimisation")),
+    *(f"tusz_train.{name}" for name in ("run", "validation")),
 }
 
 UPWARD = {("copying.pool", "__init__"): "where the package lies, which its worker processes must find too"}
@@ -614,19 +616,15 @@ def test_training_imports_what_is_declared():
     """Torch is imported where it is allowed, and nothing that is not in pyproject.toml."""
     found = {module: foreign_imports(module) - {"tusz_train"} - set(sys.stdlib_module_names) for module in TRAIN}
 
-    assert {module for module, packages in found.items() if "torch" in packages} == {
-        f"tusz_train.{name}" for name in TORCH
-    }
-    assert set().union(*found.values()) <= {"numpy", "torch", "pydantic", "pydantic_core", "yaml", "matplotlib"}
+    assert {module for module, packages in found.items() if "torch" in packages} == TORCH
+    assert set().union(*found.values()) <= {"numpy", "torch", "matplotlib", "pydantic", "pydantic_core", "yaml"}
 
 
-def test_training_writes_in_few_places():
-    """Files are written by tusz_cache's ssd, and by `files`, under a draft's name first. Nothing is deleted."""
-    assert {
-        "tusz_train.files": {"path.parent.mkdir", "draft.write_bytes", "draft.replace"},
-        "tusz_train.evaluating": {"folder.mkdir"},
-        "tusz_train.outputs": {"folder.rename"},  # sets aside what an earlier run wrote
-    } == {module: calls for module in TRAIN if (calls := set(writes_of(module)))}
+def test_results_are_written_in_one_place():
+    """Of the modules that score, none changes files but through the one that publishes them whole."""
+    scoring = TRAIN_ORDER[TRAIN_ORDER.index("events") : TRAIN_ORDER.index("__main__")]
+
+    assert {} == {module: calls for module in scoring if (calls := set(writes_of(f"tusz_train.{module}")))}
 
 
 def test_errors_of_training_derive_from_ours():

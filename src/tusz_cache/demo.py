@@ -1,9 +1,11 @@
-"""`python -m tusz_cache.demo [DIR]`: the whole way on one machine, from an embedded S3 server to a sealed cache.
+"""`python -m tusz_cache.demo [DIR]`: the whole way on one machine, from an embedded S3 server to a packed store.
 
-The commands run as a user types them. The copy is killed once with SIGKILL and goes on.
+The commands run as a user types them. The copy is killed once with SIGKILL and goes on. At the end both ways to read
+windows are timed: `numpy.load` for each, and the store.
 """
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -18,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tusz_cache import cli
 from tusz_cache.errors import Incomplete, TargetError, UsageError
 from tusz_cache.layout import as_table
+from tusz_cache.packing.store import open_store
+from tusz_cache.packing.windows import WindowStore
 from tusz_cache.progress import Progress
 from tusz_cache.stores.base import Access
 from tusz_cache.stores.opening import target_path, upload
@@ -28,6 +34,7 @@ from tusz_cache.synth import SIZES, SynthReport, write_cache
 from tusz_cache.units import format_bytes, format_seconds
 
 BUCKET = "demo"
+TIMED = 2.0  # seconds that each way to read windows is timed for
 PATIENCE = 120.0  # seconds until the copy to be killed must have begun
 _KEYS = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_EC2_METADATA_DISABLED": "true"}
 
@@ -35,7 +42,7 @@ _KEYS = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_EC2_
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = cli.parser(
-        "demo", "Make a TUSZ-shaped cache, serve it from an embedded S3 server, bring it to DIR and prove it."
+        "demo", "Make a TUSZ-shaped cache, serve it from an embedded S3 server, bring it to DIR, prove and pack it."
     )
     made.add_argument("dir", metavar="DIR", nargs="?", default="demo-cache", help="made anew (default: demo-cache)")
     made.add_argument("--size", choices=("small", "real"), default="small", help="small: 90 MB; real: files of 70 MB")
@@ -51,12 +58,15 @@ class DemoReport:
     sync: Mapping[str, Any]  # as `sync --json` printed it
     again: Mapping[str, Any]  # of the run after it
     verify: Mapping[str, Any]
+    pack: Mapping[str, Any]
+    rates: Mapping[str, float]  # windows of train in random order, per second: "npz" by numpy.load, "store"
     seconds: float
     exit_code: int = 0
 
     def as_json(self) -> str:
         """Return one JSON object."""
         named = {"killed_after": self.killed_after, "sync": self.sync, "again": self.again, "verify": self.verify}
+        named |= {"pack": self.pack, "windows_per_second": self.rates}
         return json.dumps(named | {"seconds": round(self.seconds, 1)})
 
     def as_text(self) -> str:
@@ -75,10 +85,16 @@ class DemoReport:
                 f"every byte of {self.verify['files']} files, {format_bytes(self.verify['bytes_per_second'])}/s",
             ),
             ("seal", str(self.sync["seal"])),
+            ("packed", f"{self._packed('windows')} windows, {format_bytes(self._packed('bytes_out'))}"),
+            ("numpy.load", f"{self.rates['npz']:.0f} windows/s: it inflates a recording for each"),
+            ("the store", f"{self.rates['store']:.0f} windows/s, in memory"),
             ("took", format_seconds(self.seconds)),
             ("next", f"python -m tusz_cache.verify {self.sync['target']} --level full"),
         ]
         return as_table(rows)
+
+    def _packed(self, what: str) -> int:
+        return sum(split[what] for split in self.pack["splits"].values())
 
 
 def run_demo(directory: Path, size: str, say: Callable[[str], None]) -> DemoReport:
@@ -114,7 +130,9 @@ def run_demo(directory: Path, size: str, say: Callable[[str], None]) -> DemoRepo
     verified = _run(["verify", str(target), "--level", "full", *counts, "--json", "--quiet"], say)
     if again["bytes"]["copied"] or not again["sealed"]:
         raise Incomplete("the second run was not idle", hint="this is a bug: please report it")
-    return DemoReport(made, whole, synced, again, verified, time.monotonic() - began)
+    packed = _run(["pack", str(target), str(directory / "store"), "--json", "--quiet"], say)
+    rates = _rates(target, directory / "store", say)
+    return DemoReport(made, whole, synced, again, verified, packed, rates, time.monotonic() - began)
 
 
 def _make_anew(directory: Path) -> None:
@@ -154,7 +172,8 @@ def _run(arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]
     out, _ = process.communicate()
     if process.returncode != 0:
         raise Incomplete(
-            f"that ended with exit code {process.returncode}", hint="this is a bug: please report its output"
+            f"that ended with exit code {process.returncode}",
+            hint="do what its message says; if it does not say, please report it",
         )
     result: dict[str, Any] = json.loads(out)
     return result
@@ -176,6 +195,37 @@ def _kill_amid(arguments: Sequence[str], target: Path, files: int, say: Callable
     process.wait()
     say(f"killed it with SIGKILL: {whole} files are whole, others are in the middle")
     return whole
+
+
+def _rates(cache: Path, store: Path, say: Callable[[str], None]) -> dict[str, float]:
+    """Return windows per second, read in random order. Raises Incomplete if the store has other bytes."""
+    packed = open_store(store, "train")
+    order = np.random.default_rng(0).permutation(len(packed)).tolist()
+    for i in order:
+        if _numpy_window(cache, packed, i) != packed[i][0].tobytes():
+            raise Incomplete(f"window {i} of the store differs", hint="this is a bug: please report it")
+    say(f"reading windows in random order, {format_seconds(TIMED)} with numpy.load and as long from the store")
+    return {
+        "npz": _rate(lambda i: _numpy_window(cache, packed, i), order),
+        "store": _rate(packed.__getitem__, order),
+    }
+
+
+def _numpy_window(cache: Path, packed: WindowStore, i: int) -> bytes:
+    """Read a window and its labels as the users' own data set does. Returns the window's bytes."""
+    name, number = packed.locate(i)
+    with np.load(cache / packed.split / name) as npz:
+        window, _ = npz["windows"][number], npz["labels"][number] if "labels" in npz else None
+    return bytes(window.data)
+
+
+def _rate(read: Callable[[int], object], order: Sequence[int]) -> float:
+    began = time.monotonic()
+    for count, i in enumerate(itertools.cycle(order)):
+        if (seconds := time.monotonic() - began) >= TIMED:
+            return count / seconds
+        read(i)
+    raise UsageError("the cache has no windows of train", hint="this is a bug: please report it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

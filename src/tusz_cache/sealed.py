@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tusz_cache.entry import META
-from tusz_cache.errors import Damaged, TargetError
+from tusz_cache.errors import Damaged, ForeignTarget, TargetError
 from tusz_cache.manifest import Manifest
 from tusz_cache.manifest_file import digest, from_lines
 from tusz_cache.seal import Seal, check_manifest
@@ -13,6 +13,7 @@ from tusz_cache.seal import from_bytes as seal_from_bytes
 
 MANIFEST = "manifest.jsonl"
 SEAL = "seal.json"
+PACKING = "pack.json"  # in a packed store: what is being packed there, or was
 REPAIR = "repair.json"  # the seal of a cache that is being repaired, set aside
 
 
@@ -28,6 +29,15 @@ def read_set_aside(root: Path) -> tuple[Seal, Manifest] | None:
     if not (meta / REPAIR).exists():
         return None
     return read_records(lambda name: (meta / (REPAIR if name == SEAL else name)).open("rb"), root)
+
+
+def refuse_store(root: Path) -> None:
+    """Raise ForeignTarget if a packed store lies at `root`: no source has its files."""
+    if (root / META / PACKING).exists():
+        raise ForeignTarget(
+            f"{root} is a packed store, no copy of a source",
+            hint=f"python -m tusz_cache.pack CACHE {root} makes what is missing or damaged anew",
+        )
 
 
 def read_records(opened: Callable[[str], BinaryIO], root: Path) -> tuple[Seal, Manifest]:

@@ -20,7 +20,7 @@ from tusz_cache.planning import Listing, list_source, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.repairing import Repair, restore
 from tusz_cache.seal import Seal
-from tusz_cache.sealed import read_sealed, read_set_aside
+from tusz_cache.sealed import read_sealed, read_set_aside, refuse_store
 from tusz_cache.settings import SyncSettings
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Access, Source
@@ -58,6 +58,8 @@ def verify_cache(
     began = time.monotonic()
     settings = SyncSettings(access=access or Access(), durability=durability or Durability(), volume=volume)
     place = Target(target_path(target), settings.durability)
+    if repair or against is not None:
+        refuse_store(place.root)
     with progress or Progress() as watcher:
         work = _Work(place, against, settings, watcher, full=repair or level == "full")
         seen = work.repaired() if repair else work.seen()

@@ -21,7 +21,7 @@ from tusz_cache.planning import Listing, check_space, copy_settings, list_source
 from tusz_cache.progress import Progress
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.seal import Seal
-from tusz_cache.sealed import SEAL
+from tusz_cache.sealed import SEAL, refuse_store
 from tusz_cache.settings import SyncSettings
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Source
@@ -46,6 +46,7 @@ def populate_cache(
     began = time.monotonic()
     settings = replace(settings or SyncSettings(), **changes)
     place = Target(target_path(target), settings.durability)
+    refuse_store(place.root)
     with progress or Progress() as watcher:
         store = open_for(source, place, settings)
         listing: Listing | None = None

@@ -9,40 +9,53 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusz_train.curves import CurveReport, Predicted, score_predictions
     from tusz_train.errors import BadAnnotations
+    from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
     from tusz_train.event_files import read_events, write_events
     from tusz_train.events import Detection, Event, RecordingEvents, find_events
+    from tusz_train.predict import Inference
+    from tusz_train.report import write_report
     from tusz_train.scoring import ScoreReport, score_folders, score_recordings
 
 _HOMES = {
     "BadAnnotations": "errors",
     "CurveReport": "curves",
     "Detection": "events",
+    "Evaluation": "evaluating",
+    "EvaluationSettings": "evaluating",
     "Event": "events",
+    "Inference": "predict",
     "Predicted": "curves",
     "RecordingEvents": "events",
     "ScoreReport": "scoring",
+    "evaluate_model": "evaluating",
     "find_events": "events",
     "read_events": "event_files",
     "score_folders": "scoring",
     "score_predictions": "curves",
     "score_recordings": "scoring",
     "write_events": "event_files",
+    "write_report": "report",
 }
 
 __all__ = [
     "BadAnnotations",
     "CurveReport",
     "Detection",
+    "Evaluation",
+    "EvaluationSettings",
     "Event",
+    "Inference",
     "Predicted",
     "RecordingEvents",
     "ScoreReport",
+    "evaluate_model",
     "find_events",
     "read_events",
     "score_folders",
     "score_predictions",
     "score_recordings",
     "write_events",
+    "write_report",
 ]
 
 

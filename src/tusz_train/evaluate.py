@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tusz_cache import cli
+from tusz_cache.errors import UsageError
 from tusz_cache.progress import Progress
 
 
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--checkpoint", metavar="PATH", type=Path, required=True, help="a file, or a folder, of which the best is taken"
     )
-    made.add_argument("--split", choices=("train", "dev", "eval"), required=True, help="whose recordings")
+    made.add_argument("--split", choices=("train", "dev", "eval"), default="dev", help="default dev")
     made.add_argument("--out", metavar="DIR", type=Path, help="where to write (default: the run's own folder)")
     made.add_argument(
         "--references",
@@ -28,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--threshold",
-        metavar="P",
-        type=float,
-        help="of detections (default: on dev the best one is chosen, elsewhere the checkpoint's)",
+        metavar="P|best",
+        type=cli.typed(_threshold),
+        help="of detections: a probability, or the best on dev (default: the one that the run froze)",
     )
     made.add_argument(
         "--set",
@@ -40,6 +41,15 @@ def parser() -> argparse.ArgumentParser:
         help="set a key of the checkpoint's configuration, e.g. data.cache_dir; may be given several times",
     )
     return made
+
+
+def _threshold(text: str) -> float | str:
+    if text == "best":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no threshold", hint="give a probability, or best") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -114,7 +114,7 @@ class Evaluation:
         return as_html(f"evaluation on {self.split}", self.rows())
 
 
-def evaluate(
+def evaluate_model(
     model: Model,
     split: Split,
     settings: EvaluationSettings,
@@ -213,8 +213,7 @@ def _strips(scored: Sequence[ScoredRecording], schedule: Schedule, split: Split,
 
 
 def _check_folder(folder: Path, recordings: set[str]) -> None:
-    """Make the folder. Raises UsageError if it holds events of other recordings, which would be scored with these."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Raise UsageError if a folder holds events of other recordings, which would be scored with these."""
     there = {recording_of(path) for form in FORMS for path in folder.glob(f"*{form}")}
     if others := sorted(there - recordings):
         raise UsageError(

@@ -4,22 +4,22 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
-from tusz_cache import DeclaredMount, Durability, open_store, read_window_manifest
+from tusz_cache import AdmittedCache, DeclaredMount, Durability, open_store, read_window_manifest
 from tusz_cache.progress import Progress
 from tusz_train import checkpoint
-from tusz_train.admission import Admission, admit
+from tusz_train.admission import admit
 from tusz_train.config import Config
 from tusz_train.config_file import config_of
 from tusz_train.data.limit import limited
 from tusz_train.distributed import joined
 from tusz_train.errors import BadCheckpoint
-from tusz_train.evaluating import CHOOSE_ON, Evaluation, EvaluationSettings, evaluate
+from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
 from tusz_train.events import Detection
-from tusz_train.file_limit import resolve_limit
+from tusz_train.file_limit import FileLimit, resolve_limit
 from tusz_train.history import read_history
 from tusz_train.model.registry import build
 from tusz_train.outputs import Outputs
@@ -36,7 +36,7 @@ def evaluate_checkpoint(
     *,
     out: Path | None = None,
     references: Path | None = None,
-    threshold: float | None = None,
+    threshold: float | Literal["best"] | None = None,
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
     declared: Sequence[DeclaredMount] = (),
@@ -45,9 +45,9 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Evaluate a checkpoint on a split of the cache that it was trained on, and write scores, events and report.
 
-    out: where to; the run's own folder without it. references: folder of annotation files. threshold: that is frozen.
-    overrides: of the checkpoint's configuration. declared: mounts. durability: of what `data.stage_to` copies. Raises
-    CacheError.
+    path: a file, or a folder, of which the best is taken. out: where to; the run's own folder without it. references:
+    folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. overrides: of the
+    checkpoint's configuration. declared: mounts. durability: of what `data.stage_to` copies. Raises CacheError.
     """
     saved = checkpoint.load(path)
     config = config_of(dict(saved["config"]), str(path), overrides)
@@ -61,13 +61,13 @@ def evaluate_checkpoint(
             watcher.check_stop("stopped while evaluating")
             watcher.show(done, total, "recording", f"split {split}")
 
-        evaluation = evaluate(
+        evaluation = evaluate_model(
             _model(saved, config).to(world.device),
             open_store(admission.windows, split),
-            _settings(config, saved, split, threshold, str(world.device)),
+            _settings(config, saved, threshold, str(world.device)),
             folder,
             references=None if references is None else read_references(references),
-            only=None if limit is None else _limited(admission, split, getattr(limit, split, limit.dev), config),
+            only=None if limit is None else _limited(admission.windows, split, limit, config),
             said=said,
         )
         told = {"checkpoint": str(path), "checkpoint_step": saved["step"], **_record(outputs, saved)}
@@ -89,13 +89,12 @@ def _model(saved: Mapping[str, Any], config: Config) -> nn.Module:
 
 
 def _settings(
-    config: Config, saved: Mapping[str, Any], split: str, threshold: float | None, device: str
+    config: Config, saved: Mapping[str, Any], threshold: float | Literal["best"] | None, device: str
 ) -> EvaluationSettings:
-    """Return how to evaluate. A threshold that is given, or configured, is frozen; off dev, the checkpoint's is."""
+    """Return how to evaluate: the threshold is frozen if it is given, configured, or was found in training."""
     asked = config.postprocessing
-    frozen = asked.threshold if threshold is None else threshold
-    if frozen is None and split != CHOOSE_ON:
-        frozen = saved["threshold"]
+    own = saved["threshold"] if asked.threshold is None else asked.threshold
+    frozen = None if threshold == "best" else own if threshold is None else threshold
     detection = Detection(
         threshold=Detection().threshold if frozen is None else frozen,
         release=asked.release,
@@ -106,8 +105,10 @@ def _settings(
     return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None)
 
 
-def _limited(admission: Admission, split: str, count: int, config: Config) -> tuple[str, ...]:
-    return limited(read_window_manifest(admission.windows, split), count, config.run.seed).files
+def _limited(windows: AdmittedCache, split: str, limit: FileLimit, config: Config) -> tuple[str, ...]:
+    """Return the files that a smoke run takes of a split, the same as in training."""
+    count = limit.train if split == "train" else limit.dev
+    return limited(read_window_manifest(windows, split), count, config.run.seed).files
 
 
 def _record(outputs: Outputs, saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,19 +5,26 @@ from pathlib import Path
 import pytest
 
 from tests.support.running import run, tree
+from tusz_cache import open_store
 
 pytest.importorskip("moto.server", reason="the demo's S3 server is not installed: pip install 'tusz-cache[demo]'")
 
 
 @pytest.mark.slow
-def test_the_demo_is_killed_once_and_ends_with_a_sealed_cache(tmp_path: Path) -> None:
-    """moto's S3 to disk, with a SIGKILL on the way: equal bytes, a seal, and an idle second run."""
+def test_the_demo_is_killed_once_and_ends_with_a_packed_store(tmp_path: Path) -> None:
+    """moto's S3 to disk, with a SIGKILL on the way: equal bytes, a seal, an idle second run, a store and both rates."""
     ran = run("demo", tmp_path / "demo", "--json", timeout=280)
 
     assert 0 == ran.code, ran.err
     assert 0 < ran.json["killed_after"] < ran.json["sync"]["files"]["total"]
     assert 0 == ran.json["again"]["bytes"]["copied"]
     assert ran.json["verify"]["ok"]
+    windows = sum(split["windows"] for split in ran.json["pack"]["splits"].values())
+    assert windows == len(open_store(tmp_path / "demo" / "store", "train")) + len(
+        open_store(tmp_path / "demo" / "store", "dev")
+    )
+    assert {"npz", "store"} == ran.json["windows_per_second"].keys()
+    assert min(ran.json["windows_per_second"].values()) > 0
     assert tree(tmp_path / "demo" / "source") == tree(tmp_path / "demo" / "cache")
 
 

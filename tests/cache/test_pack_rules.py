@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from tests.support.recordings import (
     write_split,
 )
 from tests.support.running import META, run, state, tree, weighed
-from tusz_cache import CacheGuard, open_store, pack_cache, read_window_manifest
+from tusz_cache import CacheGuard, Durability, open_store, pack_cache, read_window_manifest
+from tusz_cache.copying import journal
 from tusz_cache.errors import BadRecording, Damaged, ForeignTarget, UsageError
 from tusz_cache.packing import splitting
 from tusz_cache.progress import Progress
@@ -134,7 +136,7 @@ def test_a_store_does_not_lie_in_its_cache_nor_around_it(cache: Path, room: Path
     assert before == state(cache)
 
 
-@pytest.mark.parametrize("holding", ["thesis.tex", "train/a.npz", f"{META}/seal.json"])
+@pytest.mark.parametrize("holding", ["thesis.tex", "train/a.npz", f"{META}/seal.json", f"{META}/partial/0123"])
 def test_a_directory_that_holds_something_else_is_left_alone(cache: Path, room: Path, holding: str):
     """A directory with a user's files, or with another cache, is exit 5 and untouched."""
     path = room / "store" / holding
@@ -356,8 +358,28 @@ def test_the_number_of_workers_changes_no_byte(cache: Path, room: Path, shards: 
 def test_a_run_that_was_killed_before_its_first_note_is_no_foreign_directory(cache: Path, room: Path):
     """Our own empty directory, which a run leaves that is killed at once, may be packed into."""
     (room / "store" / META / "partial").mkdir(parents=True)
+    (room / "store" / META / "pack.json.0123.draft").touch()
 
     assert 6 == pack_cache(cache, room / "store").packed
+
+
+def test_a_volume_s_commit_comes_before_what_is_said_to_be_there(cache: Path, room: Path, shards: None):
+    """With a commit of the caller's, no record names a file as lying there that no commit has covered."""
+    covered: set[str] = set()
+    store = room / "store"
+
+    def claimed() -> set[str]:
+        with (store / META / "journal").open("rb") as file:
+            return set(journal.replay(file).done.keys)
+
+    def commit() -> None:
+        assert claimed() <= covered
+        covered.update(tree(store))
+
+    pack_cache(cache, store, durability=Durability("commit", commit=commit, every_bytes=3_000_000))
+
+    assert set(tree(store)) <= covered
+    assert is_whole(cache, store)
 
 
 # the seal
@@ -388,6 +410,20 @@ def test_a_damaged_store_is_not_admitted(cache: Path, room: Path):
     os.truncate(shard, len(data) - 1)
 
     assert 5 == run("guard", room / "store", "--quiet").code
+
+
+def test_what_mirrors_a_source_leaves_a_store_alone(cache: Path, room: Path):
+    """Sync, repair and comparison with a source refuse a store with exit 5, and name the command that mends it."""
+    pack_cache(cache, room / "store")
+    before = state(room / "store")
+    for ran in (
+        run("sync", cache, room / "store"),
+        run("verify", room / "store", "--repair"),
+        run("verify", room / "store", "--against", cache),
+    ):
+        assert 5 == ran.code
+        assert "tusz_cache.pack" in ran.err
+    assert before == state(room / "store")
 
 
 # window manifest and dataset index
@@ -511,7 +547,7 @@ def test_packing_holds_few_files_open(room: Path):
 @pytest.mark.slow
 def test_recordings_of_real_size_take_little_memory(room: Path):
     """Recordings of 85 MB, folded by two workers, need less than a gigabyte."""
-    write_cache(room / "cache", SIZES["real"], workers=2)
+    write_cache(room / "cache", replace(SIZES["real"], train_patients=2, dev_patients=1), workers=2)
     seal_cache(room / "cache")
     code, memory = weighed("pack", room / "cache", room / "store", "--workers", 2, "--quiet")
 

@@ -30,6 +30,9 @@ from tusz_cache.guarding.values import Evidence, Ruling, Verdict
 from tusz_cache.manifest import Manifest, SplitCount
 from tusz_cache.manifest_file import digest, to_bytes
 from tusz_cache.measuring import Speed
+from tusz_cache.packing.index import INDEX, Index, PackedRecording, Shard, shard_files
+from tusz_cache.packing.index import to_bytes as index_to_bytes
+from tusz_cache.packing.report import PackedSplit, PackReport
 from tusz_cache.plan import Plan
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.verify_report import VerifyReport
@@ -175,6 +178,8 @@ def _json() -> Iterator[str]:
     yield _sample("`verify`", verified.as_dict())
     yield _sample("`guard`", refused_url("s3://bucket/tusz").as_dict())
     yield _sample("`doctor`", _examined().as_dict())
+    packed = {"train": PackedSplit(1, 72, 72_000_000, 15_200_000, 0, ("train/manifest.json",))}
+    yield _sample("`pack`", PackReport(store="/ssd/packed", dtype="float32", splits=packed, packed=1).as_dict())
     yield _sample("`score`", _scored())
     yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
@@ -232,9 +237,10 @@ def _disk() -> Iterator[str]:
         ("journal", "what an unfinished run has done; gone after sealing"),
         ("partial/", "files that are not whole yet, named by key, size and version"),
         ("trash/", "files that `--delete` removed, until the seal"),
+        ("pack.json", "in a packed store: what is packed there, which tells a run that goes on from another one"),
         ("lock", "held by the one run that may write; says which"),
     ]
-    expected = {sealed.SEAL, sealed.MANIFEST, sealed.REPAIR, holdings.LEFTOVERS, journal.NAME}
+    expected = {sealed.SEAL, sealed.MANIFEST, sealed.REPAIR, holdings.LEFTOVERS, journal.NAME, sealed.PACKING}
     assert expected <= {name for name, _ in rows}, "a file was renamed: describe it here"
     yield f"## Files\n\nIn `TARGET/{META}/`, and nowhere else in the mirrored tree:\n"
     yield _table(("file", "meaning"), ((f"`{name}`", meaning) for name, meaning in rows))
@@ -259,6 +265,17 @@ Entries are in the order of their keys' UTF-8 bytes. CRCs are as S3 writes them:
         tusz_cache="0.1.0",
     )
     yield _sample(f"`{sealed.SEAL}`", json.loads(seal.to_bytes(made)))
+    row = PackedRecording("aaaaaaac_s001_t000_windows.npz", 0, 0, 2, 1, "uint8", 1, 2)
+    index = Index(
+        split="train",
+        dtype="float32",
+        scale=None,
+        max_error=0.0,
+        cache_manifest_sha256=digest(to_bytes(Manifest.of([_ENTRY]))),
+        shards=(Shard(*shard_files(0), row.blocks),),
+        recordings=(row,),
+    )
+    yield _sample(f"`{INDEX}` of each split of a packed store", json.loads(index_to_bytes(index)))
     yield f"### `{journal.NAME}`\n\n{_fenced(inspect.cleandoc(journal.__doc__ or ''))}\n"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.conftest import ground as ground
+from tests.cache.conftest import ground  # noqa: F401 - a fixture
 from tests.support.caches import seal_cache
 from tusz_cache import AdmittedCache, CacheGuard, pack_cache
 from tusz_cache.synth import SIZES, write_cache
@@ -15,7 +15,7 @@ HOW = ("npz", "float32", "int16")
 
 
 @pytest.fixture(scope="session")
-def roots(ground: Path) -> dict[str, Path]:
+def roots(ground: Path) -> dict[str, Path]:  # noqa: F811 - asks for the fixture
     """Return a cache of all kinds of recordings, and stores packed from it."""
     root = ground / "windows"
     write_cache(root / "npz", replace(SIZES["tiny"], train_patients=5, length_s=(80.0, 100.0)))

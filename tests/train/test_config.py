@@ -387,12 +387,10 @@ def test_no_account_is_built_in(path: Path, tmp_path: Path):
 
 def test_the_page_on_configuration_is_made_of_the_code():
     """Batch sizes and file counts differed from page to page: every key and shipped value is told by the code."""
-    page = ROOT / "docs" / "configuration.md"
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
-    assert render() == page.read_text(encoding="utf-8"), (
-        "docs/configuration.md is not what the code says: run `make docs`"
-    )
-    assert [] == [key for key in leaves() if f"| `{key}` |" not in render()]
+    assert render() == page, "docs/configuration.md is not what the code says: run `make docs`"
+    assert [] == [key for key in leaves() if f"| `{key}` |" not in page]
 
 
 def leaves() -> list[str]:

@@ -310,7 +310,7 @@ def test_a_position_in_another_order_is_refused(other: dict[str, Any], said: str
 
 
 def test_a_position_of_another_numpy_is_refused(monkeypatch: pytest.MonkeyPatch):
-    """When numpy draws otherwise than when the position was saved, the order's digest tells, and the hint names numpy."""
+    """When numpy draws otherwise than when the position was saved, the digest tells, and the hint names numpy."""
     state = sampler("fixed").state_dict()
     usual = np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda seed: usual(seed + 1))

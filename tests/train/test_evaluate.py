@@ -15,7 +15,7 @@ from tests.support.evaluations import Split, seeing
 from tusz_cache.errors import Interrupted, UsageError
 from tusz_train import nedc, szcore
 from tusz_train.calibration import N_BINS, Calibration
-from tusz_train.evaluating import EvaluationSettings, evaluate
+from tusz_train.evaluating import EvaluationSettings, evaluate_model
 from tusz_train.event_files import read_events
 from tusz_train.events import Detection
 from tusz_train.predict import Inference
@@ -42,7 +42,7 @@ def late(x_BCT: Tensor) -> Tensor:
 
 def test_a_model_that_sees_everything_is_perfect(tmp_path: Path):
     """Where probabilities follow the seizures, both scorers find all of them and nothing else."""
-    found = evaluate(seeing, Split(SEIZURES), EvaluationSettings(), tmp_path)
+    found = evaluate_model(seeing, Split(SEIZURES), EvaluationSettings(), tmp_path)
 
     pooled = found.scores.pooled
     assert (1.0, 0, 3) == (pooled.szcore.event.f1, pooled.szcore.event.fp, pooled.szcore.event.ref)
@@ -55,7 +55,7 @@ def test_a_model_that_sees_everything_is_perfect(tmp_path: Path):
 def test_scores_are_those_of_the_files(tmp_path: Path, form: str):
     """Scoring the events that were written, in either form, against reference files gives the evaluation's numbers."""
     split = Split(SEIZURES)
-    found = evaluate(late, split, EvaluationSettings(), tmp_path / "out")
+    found = evaluate_model(late, split, EvaluationSettings(), tmp_path / "out")
     for one in found.recordings:
         spans = [(event.start, event.stop) for event in one.reference.events]
         write_csv_bi(tmp_path / "ref" / f"{one.name}.csv_bi", spans, one.reference.duration)
@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_files(tmp_path: Path, form: str):
 
 def test_metrics_are_written(tmp_path: Path):
     """`metrics.json` holds everything by the scorer's name, and says which durations and threshold were used."""
-    found = evaluate(seeing, Split(SEIZURES), EvaluationSettings(), tmp_path)
+    found = evaluate_model(seeing, Split(SEIZURES), EvaluationSettings(), tmp_path)
     told = json.loads((tmp_path / "metrics.json").read_text())
 
     assert found.as_dict() == told == json.loads(found.as_json())
@@ -78,7 +78,7 @@ def test_metrics_are_written(tmp_path: Path):
 
 def test_probabilities_are_kept(tmp_path: Path):
     """The probabilities of each recording lie on disk, at the rate that metrics.json tells."""
-    evaluate(seeing, Split(SEIZURES), EvaluationSettings(inference=Inference(rate=4)), tmp_path)
+    evaluate_model(seeing, Split(SEIZURES), EvaluationSettings(inference=Inference(rate=4)), tmp_path)
 
     lengths = {path.stem: len(np.load(path)) / 4 for path in (tmp_path / "probabilities").iterdir()}
     assert {name: (count - 1) * 10 + 60 for name, (count, _) in SEIZURES.items()} == lengths
@@ -93,7 +93,7 @@ def test_references_make_durations_true(tmp_path: Path):
         "z_s001_t000": recording("z_s001_t000", [], 50),
     }
 
-    found = evaluate(seeing, split, FROZEN, tmp_path, references=references)
+    found = evaluate_model(seeing, split, FROZEN, tmp_path, references=references)
 
     assert 187.5 == found.scores.pooled.nedc_ovlp.seconds
     assert (1, 1) == (found.scores.pooled.nedc_ovlp.hits, found.scores.pooled.nedc_ovlp.misses)
@@ -111,14 +111,14 @@ def test_the_best_threshold_is_chosen(tmp_path: Path):
         """Return 0.62 in seizures, and 0.38 elsewhere."""
         return x_BCT[:, 0] / 2
 
-    found = evaluate(hesitant, Split(SEIZURES), EvaluationSettings(thresholds=(0.2, 0.5, 0.9)), tmp_path)
+    found = evaluate_model(hesitant, Split(SEIZURES), EvaluationSettings(thresholds=(0.2, 0.5, 0.9)), tmp_path)
 
     assert (0.5, 1.0) == (found.detection.threshold, found.scores.pooled.szcore.event.f1)
 
 
 def test_a_frozen_threshold_stays(tmp_path: Path):
     """A frozen threshold is used as it is, on any split."""
-    found = evaluate(seeing, Split(SEIZURES, "eval"), FROZEN, tmp_path)
+    found = evaluate_model(seeing, Split(SEIZURES, "eval"), FROZEN, tmp_path)
 
     assert (0.7, "frozen before") == (found.detection.threshold, found.threshold_from)
 
@@ -128,7 +128,7 @@ def test_no_threshold_is_chosen_on_eval(tmp_path: Path):
     split = Split(SEIZURES, "eval")
 
     with pytest.raises(UsageError, match="none may be chosen on eval"):
-        evaluate(seeing, split, EvaluationSettings(), tmp_path)
+        evaluate_model(seeing, split, EvaluationSettings(), tmp_path)
     assert [] == split.read
 
 
@@ -137,18 +137,18 @@ def test_no_threshold_is_chosen_on_eval(tmp_path: Path):
 
 def test_events_of_other_recordings_are_not_mixed_in(tmp_path: Path):
     """A folder with events of recordings that are not evaluated is refused, and an evaluation may be run again."""
-    evaluate(seeing, Split(SEIZURES), FROZEN, tmp_path)
-    evaluate(seeing, Split(SEIZURES), FROZEN, tmp_path)
+    evaluate_model(seeing, Split(SEIZURES), FROZEN, tmp_path)
+    evaluate_model(seeing, Split(SEIZURES), FROZEN, tmp_path)
 
     with pytest.raises(UsageError, match="events of 3 recordings"):
-        evaluate(seeing, Split({"a_s001_t000": (20, [])}), FROZEN, tmp_path)
+        evaluate_model(seeing, Split({"a_s001_t000": (20, [])}), FROZEN, tmp_path)
 
 
 def test_some_recordings_can_be_taken(tmp_path: Path):
     """Where files are named, no others are read or counted."""
     split = Split(SEIZURES)
 
-    found = evaluate(seeing, split, FROZEN, tmp_path, only=["b_s001_t000_windows.npz", "c_s001_t000_windows.npz"])
+    found = evaluate_model(seeing, split, FROZEN, tmp_path, only=["b_s001_t000_windows.npz", "c_s001_t000_windows.npz"])
 
     assert ["b_s001_t000", "c_s001_t000"] == [one.name for one in found.recordings]
     assert (2, 290.0) == (found.coverage.scored, found.coverage.seconds)
@@ -165,7 +165,7 @@ def test_it_can_be_stopped(tmp_path: Path):
             raise Interrupted("stopped", hint="again", signum=15)
 
     with pytest.raises(Interrupted):
-        evaluate(seeing, Split(SEIZURES), FROZEN, tmp_path, said=said)
+        evaluate_model(seeing, Split(SEIZURES), FROZEN, tmp_path, said=said)
     assert [(0, 4), (1, 4), (2, 4)] == told
     assert not (tmp_path / "metrics.json").exists()
 

@@ -11,6 +11,8 @@ import pytest
 from tests.support.annotations import write_csv_bi
 from tests.support.running import Ran, environment
 from tests.support.training import config_of, train, training_cache, write_config
+from tusz_cache import Durability
+from tusz_train import checkpoint, evaluation_run
 from tusz_train.evaluate import main
 
 pytest.importorskip("matplotlib", reason="reports need matplotlib")
@@ -38,6 +40,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what a test does not look at, and takes the longest."""
+    monkeypatch.setattr(evaluation_run, "write_report", lambda *_, **__: None)
+
+
 def recordings_of(trained: Path) -> dict[str, int]:
     """Return the windows of dev's recordings, by recording."""
     cache = trained.parent / "cache" / "dev"
@@ -61,27 +69,36 @@ def test_a_checkpoint_is_evaluated(trained: Path):
     assert "Using valid local SSD cache" in ran.err
 
 
-def test_elsewhere_the_threshold_is_the_checkpoints(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Off dev nothing is chosen: the threshold that training found on dev is frozen; a given one comes first."""
+@pytest.mark.usefixtures("no_report")
+def test_the_runs_own_threshold_is_frozen(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The threshold that training found on dev stays, unless one is given, or the best is asked for."""
     saved = trained / "checkpoints" / "tiny"
-    record = max(
-        (json.loads(path.read_text()) for path in saved.glob("*.json")),
-        key=lambda one: (one["metric"] or -1, -one["step"]),
-    )
+    records = [json.loads(path.read_text()) for path in saved.glob("*.json")]
+    found = {}
+    for number, asked in enumerate(((), ("--threshold", 0.33), ("--threshold", "best"))):
+        ran = evaluate(capsys, "--checkpoint", saved, "--out", tmp_path / str(number), "--json", *asked)
+        assert 0 == ran.code, ran.err
+        found[number] = ran.json["detection"]
 
-    frozen = evaluate(
-        capsys, "--checkpoint", saved / record["file"], "--split", "train", "--out", tmp_path / "1", "--json"
-    )
-    given = evaluate(
-        capsys, *("--checkpoint", saved, "--split", "train", "--out", tmp_path / "2", "--json", "--threshold", 0.33)
-    )
-
-    assert (0, 0) == (frozen.code, given.code), frozen.err + given.err
-    found = [ran.json["detection"] for ran in (frozen, given)]
-    assert [record["threshold"], 0.33] == [one["threshold"] for one in found]
-    assert {"frozen before"} == {one["threshold_from"] for one in found}
+    best = max((one for one in records if one["metric"] is not None), key=lambda one: (one["metric"], -one["step"]))
+    assert (best["threshold"], "frozen before") == (found[0]["threshold"], found[0]["threshold_from"])
+    assert (0.33, "frozen before") == (found[1]["threshold"], found[1]["threshold_from"])
+    assert found[2]["threshold_from"].startswith("chosen on dev")
 
 
+def test_weights_must_fit(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A checkpoint whose weights are of another model is told from a sound one."""
+    saved = checkpoint.load(trained / "checkpoints" / "tiny")
+    saved["config"]["model"]["options"]["layers"] = 2
+    path = checkpoint.save(tmp_path, saved, Durability("none"))
+
+    ran = evaluate(capsys, "--checkpoint", path, "--out", tmp_path / "out")
+
+    assert 7 == ran.code
+    assert "another model: Missing key" in ran.err
+
+
+@pytest.mark.usefixtures("no_report")
 def test_references_are_taken(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """With a folder of references, durations are those of its files."""
     counts = recordings_of(trained)
@@ -104,13 +121,11 @@ def test_references_are_taken(trained: Path, tmp_path: Path, capsys: pytest.Capt
     ("arguments", "status", "what"),
     [
         (("--checkpoint", "nowhere", "--split", "dev"), 7, "no checkpoint"),
-        (("--checkpoint", "{saved}", "--split", "dev", "--set", "data.nothing=1"), 2, "data.nothing"),
+        (("--checkpoint", "{saved}", "--split", "train", "--threshold", "best"), 2, "none may be chosen on train"),
+        (("--checkpoint", "{saved}", "--threshold", "2"), 2, "threshold 2.0"),
+        (("--checkpoint", "{saved}", "--set", "data.cache_dir={saved}"), 5, "seal"),
+        (("--checkpoint", "{saved}", "--set", "data.nothing=1"), 2, "data.nothing"),
         (("--checkpoint", "{saved}", "--split", "dev", "--references", "nowhere"), 2, "no folder"),
-        (
-            ("--checkpoint", "{saved}", "--split", "dev", "--set", "model.options.layers=2"),
-            7,
-            "another model: Missing key",
-        ),
     ],
 )
 def test_mistakes_are_told(

@@ -10,11 +10,12 @@ from torch import nn  # noqa: E402 - after torch is known to be there
 from torch.nn import functional  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from tests.support.config_reference import ROOT  # noqa: E402
 from tusz_train.config import ModelConfig  # noqa: E402
 from tusz_train.errors import WrongShape  # noqa: E402
 from tusz_train.model.architecture import PRESETS, Architecture, forward_flops, training_flops  # noqa: E402
 from tusz_train.model.registry import MODELS, build  # noqa: E402
-from tusz_train.model.seizure_transformer import SeizureTransformer, sinusoids  # noqa: E402
+from tusz_train.model.seizure_transformer import SeizureTransformer, TransformerLayer, sinusoids  # noqa: E402
 from tusz_train.model.weight_decay import decay_groups  # noqa: E402
 
 torch.set_num_threads(1)  # a tiny model waits for its threads longer than it computes
@@ -99,6 +100,16 @@ def test_the_small_model_is_small():
     assert (full.channels, full.samples, full.stride) == (small.channels, small.samples, small.stride)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_page_tells_the_sizes(name: str):
+    """Parameters and operations in docs/training.md are those of the code."""
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in SeizureTransformer(PRESETS[name]).parameters())
+
+    row = f"| `{name}` | {parameters:,} | {forward_flops(PRESETS[name]) / 1e9:.3g} GFLOP |"
+    assert row in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
 # shapes
 
 
@@ -145,7 +156,7 @@ def test_every_parameter_learns():
     functional.binary_cross_entropy_with_logits(model(noise(2, 3, 64)), torch.ones(2, 64)).backward()
 
     assert [] == [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert [] == [n for n, p in model.named_parameters() if not p.grad.any() and "in_proj_bias" not in n]
+    assert [] == [n for n, p in model.named_parameters() if not p.grad.any() and "qkv.bias" not in n]
 
 
 def test_the_model_learns_where_a_burst_is():
@@ -163,6 +174,22 @@ def test_the_model_learns_where_a_burst_is():
         optimizer.step()
 
     assert loss.item() < 0.3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_computes_what_torch_s_own_does(training: bool):
+    """With the same weights a layer of the transformer gives what torch's gives, and begins as widely spread."""
+    theirs = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True).train(training)
+    ours = TransformerLayer(64, 4, 128, dropout=0.0).train(training)
+    names = {"self_attn.in_proj_weight": "qkv.weight", "self_attn.in_proj_bias": "qkv.bias"}
+    names |= {"self_attn.out_proj.weight": "out.weight", "self_attn.out_proj.bias": "out.bias"}
+    weights = {names.get(name, name): value for name, value in theirs.state_dict().items()}
+
+    spread = {name: value.std().item() for name, value in weights.items()}
+    assert spread == pytest.approx({name: value.std().item() for name, value in ours.state_dict().items()}, rel=0.4)
+    ours.load_state_dict(weights)
+    x_BTD = noise(2, 10, 64)
+    torch.testing.assert_close(theirs(x_BTD), ours(x_BTD))
 
 
 def test_layers_begin_differently():

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.support.evaluations import Split, seeing
 from tusz_cache.errors import Damaged
 from tusz_train import report_page
-from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate
+from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
 from tusz_train.events import Detection
 from tusz_train.history import panels, read_history
 from tusz_train.report import write_report
@@ -89,7 +89,7 @@ def halting(x_BCT: Tensor) -> Tensor:
 
 def evaluated(folder: Path, recordings: dict = SEIZURES, model: Any = seeing) -> Evaluation:
     settings = EvaluationSettings(detection=Detection(threshold=0.6, min_duration_s=0), frozen=True)
-    return evaluate(model, Split(recordings), settings, folder)
+    return evaluate_model(model, Split(recordings), settings, folder)
 
 
 @pytest.fixture(scope="module")

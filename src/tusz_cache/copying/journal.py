@@ -8,7 +8,8 @@ wrong, so a torn tail costs the records after it and nothing else.
     ["done", n, crc64nvme, level, mtime_ns, [crcs]]   the file lies durable under its final name; synced at once
     ["kept", key, size, etag, crc64nvme, level, mtime_ns, part_size, [crcs]]   likewise, of a file that lay there
     ["gone", key]                                     we deleted it
-    ["doubt", key]                                    its bytes were found damaged: no record of it counts any more
+    ["doubt", key]                                    it is damaged or written anew: no record before this counts
+    ["laid", split, error, ...]                       a recording lies in a shard: a hint, as packing.splitting has it
 """
 
 import threading

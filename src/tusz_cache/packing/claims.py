@@ -8,16 +8,15 @@ from tusz_cache.errors import Damaged
 from tusz_cache.manifest import Manifest
 from tusz_cache.packing.index import INDEX, Index, from_bytes
 from tusz_cache.packing.splitting import Laid, laid_from_record
+from tusz_cache.sealed import PACKING
 from tusz_cache.ssd import Target
-
-JOB = "pack.json"  # what is being packed into this directory, or was
 
 Claims = dict[str, dict[str, Laid]]  # split -> cache file -> where it lies
 
 
 def read_job(place: Target) -> bytes | None:
     """Return the note of the job that was begun here."""
-    path = place.meta / JOB
+    path = place.meta / PACKING
     return path.read_bytes() if path.exists() else None
 
 

@@ -6,6 +6,7 @@ refusing them. What is written by numpy reads the same; what is no plain array o
 
 import ast
 import re
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ _LENGTHS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}  # version -> bytes of the length f
 _TEXT = 1_000  # characters between the padding; 32 axes fit, and no nesting that troubles the parser
 _AXES = 32  # of numpy 1
 _NUMBERS = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248])")
+_PARSING = threading.RLock()  # Python 3.11 counts the depth of all threads' parsing as one, and may stumble over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def parse_header(head: bytes) -> Header:
         raise ValueError(f"its header would have {end} bytes")
     text = head[start:end].decode("latin-1").strip()
     try:
-        fields = ast.literal_eval(text) if len(text) <= _TEXT else None
+        with _PARSING:
+            fields = ast.literal_eval(text) if len(text) <= _TEXT else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError("its header cannot be read") from error
     if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import orjson
 
-from tusz_cache.checksum import decode_crc, encode_crc
+from tusz_cache.checksum import crc64nvme, decode_crc, encode_crc
 from tusz_cache.errors import Damaged
 from tusz_cache.packing.blocks import BLOCK, CHANNELS, STEPS, WINDOW_BLOCKS, blocks_in
 
@@ -75,6 +75,12 @@ class Index:
         """Windows in all."""
         return sum(recording.windows for recording in self.recordings)
 
+    @property
+    def files(self) -> set[str]:
+        """The names of all files that it speaks of."""
+        own = {row.labels for row in self.recordings if row.labels is not None} - {SMALL_LABELS}
+        return own | {name for shard in self.shards for name in (shard.file, shard.labels)}
+
 
 def to_bytes(index: Index) -> bytes:
     """Return the file `index.json`."""
@@ -84,7 +90,14 @@ def to_bytes(index: Index) -> bytes:
         for recording in index.recordings
     ]
     document = {"format": FORMAT, **shape, **_head(index), "recordings": recordings}
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return stamped(document)
+
+
+def stamped(document: Mapping[str, Any]) -> bytes:
+    """Return an index's document with its checksum, as it is written."""
+    return orjson.dumps(
+        {**document, "crc64nvme": _crc(document)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
 
 
 def _head(index: Index) -> dict[str, Any]:
@@ -101,11 +114,23 @@ def _head(index: Index) -> dict[str, Any]:
 def from_bytes(data: bytes, *, path: str) -> Index:
     """Read `index.json`. path: for the message. Raises Damaged if it is none, or contradicts itself."""
     try:
-        return _checked(orjson.loads(data))
+        return _checked(_unstamped(orjson.loads(data)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(
             f"{path} cannot be read: {error}", hint="pack the cache again into another directory, or update tusz_cache"
         ) from error
+
+
+def _unstamped(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an index's document without its checksum. Raises ValueError if that is wrong."""
+    stated = document.pop("crc64nvme")
+    if stated != _crc(document):
+        raise ValueError("its checksum is wrong: it was changed after packing")
+    return document
+
+
+def _crc(document: Mapping[str, Any]) -> str:
+    return encode_crc(crc64nvme(orjson.dumps(document), 0))
 
 
 def _checked(row: Mapping[str, Any]) -> Index:

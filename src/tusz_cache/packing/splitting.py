@@ -140,14 +140,17 @@ class SplitWriter:
     def add(self, name: str, folded: Folded) -> None:
         """Lay the next recording that is left. Raises NoSpace, TargetError, UsageError, Damaged."""
         blocks_KCS, error = as_stored(folded.blocks_KCS, self._dtype, f"{self._split}/{name}")
-        if self._open is not None and self._open.rows:
-            if name in self._after_whole or self._open.bytes + blocks_KCS.nbytes > SHARD_BYTES:
-                self._publish(self._open)
+        if self._open is not None and self._ends(self._open, name, blocks_KCS.nbytes):
+            self._publish(self._open)
         if self._open is None:
             self._open = self._new_shard(len(self.shards))
         laid = Laid(self._open.add(name, folded, blocks_KCS), error)
         self._journal.record([laid_record(self._split, laid)])
         self.laid.append(laid)
+
+    def _ends(self, shard: "_OpenShard", name: str, size: int) -> bool:
+        """Whether a shard ends before the recording `name` with `size` bytes of blocks."""
+        return shard.rows > 0 and (name in self._after_whole or shard.bytes + size > SHARD_BYTES)
 
     def finish(self) -> None:
         """Publish the last shard. Raises as `add` does."""

@@ -22,7 +22,7 @@ from tusz_cache.holdings import Holdings, look
 from tusz_cache.lock import locked
 from tusz_cache.manifest import Manifest
 from tusz_cache.packing.blocks import SCALE, WINDOW_BLOCKS
-from tusz_cache.packing.claims import JOB, read_claims, read_index, read_job
+from tusz_cache.packing.claims import read_claims, read_index, read_job
 from tusz_cache.packing.folding import Folded, fold
 from tusz_cache.packing.index import INDEX, Index, Shard
 from tusz_cache.packing.index import to_bytes as index_to_bytes
@@ -35,7 +35,7 @@ from tusz_cache.packing.splitting import Laid, SplitWriter, in_store_order
 from tusz_cache.packing.survey import PackSettings, Survey, check_space, survey
 from tusz_cache.plan import Filters
 from tusz_cache.progress import Progress
-from tusz_cache.sealed import SEAL, read_sealed
+from tusz_cache.sealed import PACKING, read_sealed
 from tusz_cache.settings import cores
 from tusz_cache.ssd import Target
 from tusz_cache.stores.opening import target_path
@@ -83,9 +83,10 @@ def _check_place(place: Target, cache: AdmittedCache) -> None:
     root = place.root.resolve()
     if root.is_relative_to(cache.real_path) or cache.real_path.is_relative_to(root):
         raise ForeignTarget(f"{root} and the cache {cache.root} lie in each other", hint="choose a directory beside it")
-    if (place.meta / JOB).exists() or not root.is_dir():
+    if (place.meta / PACKING).exists() or not root.is_dir():
         return
-    if any(path.name != META for path in root.iterdir()) or (place.meta / SEAL).exists():
+    begun = {root / META / "lock", *(root / META).glob(f"{PACKING}.*")}  # all that a run killed at its start leaves
+    if any(not path.is_dir() and path not in begun for path in root.rglob("*")):
         raise ForeignTarget(f"{root} holds files, and no packed store", hint="choose an empty or a new directory")
 
 
@@ -111,7 +112,7 @@ class _Run:
         sealing.unseal(self.place)
         if not begun:
             holdings, proven = self._emptied(holdings), Manifest()
-            ssd.write_file(self.place, self.place.meta / JOB, job)
+            ssd.write_file(self.place, self.place.meta / PACKING, job)
         claims = read_claims(self.place, splits, proven)
         self.watcher.start(sum(map(self.found.bytes_in, splits)), len(self.found.sizes))
         book = Journal(self.place, holdings.replay)
@@ -145,16 +146,14 @@ class _Run:
         except Damaged:
             return None
         splits = self.found.recordings
-        if {split_of(key) for key in manifest.keys} != set(splits) or any(key not in proven for key in manifest.keys):
+        if any(key not in proven for key in (*manifest.keys, *(f"{split}/{INDEX}" for split in splits))):
             return None
-        return {
-            split: _Written(
-                read_index(self.place.path(f"{split}/{INDEX}")),
-                tuple(entry for entry in manifest if split_of(entry.key) == split),
-                0,
-            )
-            for split in splits
-        }
+        indexes = {split: read_index(self.place.path(f"{split}/{INDEX}")) for split in splits}
+        names = {split: {INDEX, WINDOW_MANIFEST, DATASET_INDEX, *index.files} for split, index in indexes.items()}
+        if {f"{split}/{name}" for split, some in names.items() for name in some} != set(manifest.keys):
+            return None
+        entries = {split: tuple(entry for entry in manifest if split_of(entry.key) == split) for split in splits}
+        return {split: _Written(index, entries[split], 0) for split, index in indexes.items()}
 
     def _emptied(self, holdings: Holdings) -> Holdings:
         """Remove what another job left."""

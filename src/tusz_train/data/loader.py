@@ -1,9 +1,10 @@
 """Loaders: read batches ahead, in processes or in threads. Both yield the batches of their sampler, in its order."""
 
+import pickle
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -110,17 +111,25 @@ def make_loader(
 
 
 class _Telling(Dataset[Pair | CacheError]):
-    """Returns errors instead of raising them: torch would make a RuntimeError of those with more than a message."""
+    """Returns errors instead of raising them: torch would make a RuntimeError of those with more than a message.
+
+    Where it arrives by pickle, the dataset is opened at the first batch, so that what goes wrong there is told as well.
+    """
 
     def __init__(self, dataset: WindowDataset) -> None:
-        self.dataset = dataset
+        self._dataset: WindowDataset | bytes = dataset
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def __getstate__(self) -> bytes:
+        return self._dataset if isinstance(self._dataset, bytes) else pickle.dumps(self._dataset)
+
+    def __setstate__(self, dataset: bytes) -> None:
+        self._dataset = dataset
 
     def __getitems__(self, rows: Sequence[int]) -> Pair | CacheError:
         try:
-            return self.dataset.read(rows)
+            if isinstance(self._dataset, bytes):
+                self._dataset = pickle.loads(self._dataset)  # noqa: S301 - the process that started this one wrote it
+            return cast("WindowDataset", self._dataset).read(rows)
         except CacheError as error:
             return error
 

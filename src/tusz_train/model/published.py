@@ -23,6 +23,10 @@ _NAMES = {  # how names begin there, and here
     "decoder_d.": "decoder.",
     "conv_d.": "head.",
 }
+_WITHIN = {  # and how they go on
+    ".self_attn.in_proj_": ".qkv.",
+    ".self_attn.out_proj.": ".out.",
+}
 _UNUSED = ("position_encoding.pe", "transformer_encoder_layer.")
 _PARALLEL = "module."  # what torch's data parallelism puts before every name
 _FIRST = "encoder.convs.0.weight"  # the only weights that see the order of channels
@@ -56,12 +60,11 @@ def convert(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name:
         plain = key.removeprefix(_PARALLEL)
         if plain.startswith(_UNUSED):
             continue
-        there = next((prefix for prefix in _NAMES if plain.startswith(prefix)), None)
-        here = plain if there is None else _NAMES[there] + plain.removeprefix(there)
-        if there is None or here not in wanted:
-            strange.append(key)
-        else:
+        here = _here(plain)
+        if here in wanted:
             found[here] = value
+        else:
+            strange.append(key)
     shapes = (
         f"{key} is {tuple(found[key].shape)} and not {tuple(wanted[key].shape)}"
         for key in found
@@ -71,6 +74,17 @@ def convert(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name:
         if told := _told(keys):
             raise BadWeights(f"{name} is not for this model: it {what} {told}", hint=_HINT)
     return found | {_FIRST: found[_FIRST][:, list(FROM_PUBLISHED)]}
+
+
+def _here(name: str) -> str:
+    """Return what weights of a published name are called here; "" where nothing is called so there."""
+    there = next((prefix for prefix in _NAMES if name.startswith(prefix)), None)
+    if there is None:
+        return ""
+    rest = name.removeprefix(there)
+    for old, new in _WITHIN.items():
+        rest = rest.replace(old, new)
+    return _NAMES[there] + rest
 
 
 def _told(names: Iterable[str]) -> str:

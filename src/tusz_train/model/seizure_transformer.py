@@ -3,7 +3,7 @@
 A convolutional encoder, a residual stack and a transformer at 1/32 of the sampling rate, and a decoder that adds what
 the encoder had at the same rate. Returns logits; the published code applies a sigmoid.
 
-Axes: B windows, C channels of EEG or of a layer, T samples or tokens, D width of a token.
+Axes: B windows, C channels of EEG or of a layer, T samples or tokens, D width of a token, H heads, E = D / H.
 """
 
 import math
@@ -100,8 +100,7 @@ class Transformer(nn.Module):
         self.register_buffer("places_TD", sinusoids(a.samples // a.stride, a.width), persistent=False)
         self.dropout = nn.Dropout(a.dropout)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(a.width, a.heads, a.feed_forward, a.dropout, batch_first=True)
-            for _ in range(a.layers)
+            TransformerLayer(a.width, a.heads, a.feed_forward, a.dropout) for _ in range(a.layers)
         )
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -110,6 +109,42 @@ class Transformer(nn.Module):
         for layer in self.layers:
             x_BTD = layer(x_BTD)
         return x_BTD
+
+
+class TransformerLayer(nn.Module):
+    """Attention, then a feed-forward network, each added to its input and normed: (B, T, D) to (B, T, D).
+
+    What torch's own layer computes and how it begins, but by one path in training and evaluation: torch 2.4's other
+    path does not work under autocast on a CPU.
+    """
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, feed_forward)
+        self.linear2 = nn.Linear(feed_forward, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return (B, T, D)."""
+        x_BTD = self.norm1(x_BTD + self.dropout(self._attend(x_BTD)))
+        wide_BTF = self.dropout(functional.relu(self.linear1(x_BTD)))
+        normed_BTD: Tensor = self.norm2(x_BTD + self.dropout(self.linear2(wide_BTF)))
+        return normed_BTD
+
+    def _attend(self, x_BTD: Tensor) -> Tensor:
+        q_BHTE, k_BHTE, v_BHTE = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        share = self.dropout.p if self.training else 0.0
+        seen_BHTE = functional.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, dropout_p=share)
+        attended_BTD: Tensor = self.out(seen_BHTE.transpose(1, 2).flatten(2))
+        return attended_BTD
 
 
 class Decoder(nn.Module):
