@@ -27,7 +27,7 @@ from tusz_train.model.registry import build
 from tusz_train.optimisation import Average, make_optimizer
 from tusz_train.outputs import Outputs
 from tusz_train.resuming import Resume, find, withdraw_after
-from tusz_train.sinks import MetricsFile, Sink, TensorBoard, is_judgement, open_wandb
+from tusz_train.sinks import MetricsFile, Sink, TensorBoard, is_judgement, open_wandb, preflight
 from tusz_train.state import Plan
 from tusz_train.train_report import TrainReport
 from tusz_train.validation import Judgement, judge
@@ -57,6 +57,7 @@ def run_training(
         limit = resolve_limit(environment, config)
         say(f"configuration of {config.run.name}:\n{as_yaml(config)}")
         say(str(limit) if limit else "file limit: none")
+        preflight(config)
         admission = admit(config, world, watcher, declared=declared, durability=durability)
         outputs = Outputs.of(config.run)
         saved = find(resume, config, admission.cache, outputs, world=world, say=say)

@@ -81,14 +81,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, step: int) -> None:
         """step: what was written for later ones is not shown."""
-        try:
-            module = importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise ConfigError(
-                "logging.tensorboard is true, and tensorboard is not installed",
-                hint="pip install 'tusz-cache[train]', or set logging.tensorboard: false",
-            ) from error
-        self._writer = module.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._writer = _tensorboard().SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def log(self, step: int, values: Values) -> None:
         """See Sink."""
@@ -144,22 +137,42 @@ def open_wandb(config: Config, outputs: Outputs, say: Callable[[str], None]) -> 
         return None
 
 
-def _required_wandb(config: Config, outputs: Outputs) -> Wandb:
+def preflight(config: Config) -> None:
+    """Raise ConfigError if something that the logs need is not there: at once, and not after hours of copying."""
+    if config.logging.tensorboard:
+        _tensorboard()
+    if config.logging.wandb == "required":
+        _wandb()
+
+
+def _tensorboard() -> Any:
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise ConfigError(
+            "logging.tensorboard is true, and tensorboard is not installed",
+            hint="pip install 'tusz-cache[train]', or set logging.tensorboard: false",
+        ) from error
+
+
+def _wandb() -> Any:
+    """Return the module, once it is there and has a key."""
     try:
         wandb: Any = importlib.import_module("wandb")
     except ImportError as error:
         raise ConfigError("wandb is not installed", hint="pip install wandb, or set logging.wandb: off") from error
-    offline = os.environ.get("WANDB_MODE") in {"offline", "dryrun", "disabled"}
-    if not (offline or _has_key(wandb)):
+    is_offline = os.environ.get("WANDB_MODE") in {"offline", "dryrun", "disabled"}
+    if not (is_offline or os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         raise ConfigError("wandb has no API key", hint="set WANDB_API_KEY, run wandb login, or set logging.wandb: off")
+    return wandb
+
+
+def _required_wandb(config: Config, outputs: Outputs) -> Wandb:
+    wandb = _wandb()
     try:
         return Wandb(wandb, config, outputs.wandb)
     except (wandb.Error, OSError) as error:
         raise ConfigError(f"wandb does not start: {error}", hint="check the key, project and entity") from error
-
-
-def _has_key(wandb: Any) -> bool:
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
 
 
 def _is_odd(value: Any) -> bool:

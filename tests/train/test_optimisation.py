@@ -4,14 +4,13 @@ import copy
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-from tusz_train.config import OptimizerConfig, ScheduleConfig  # noqa: E402
-from tusz_train.optimisation import Average, learning_rate, make_optimizer, set_learning_rate  # noqa: E402
-from tusz_train.state import Plan, State  # noqa: E402
+from tusz_train.config import OptimizerConfig, ScheduleConfig
+from tusz_train.optimisation import Average, learning_rate, make_optimizer, set_learning_rate
+from tusz_train.state import Plan, State
 
 LARGEST = OptimizerConfig(lr=1e-3)
 

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-from tests.support.training import config_of, killed, metrics, steps, train, training_cache, write_config  # noqa: E402
-from tests.support.training import run_here as run  # noqa: E402
-from tusz_train import checkpoint  # noqa: E402
-from tusz_train.errors import BadCheckpoint, OtherRun  # noqa: E402
-from tusz_train.resuming import Resume  # noqa: E402
+from tests.support.training import config_of, killed, metrics, steps, train, training_cache, write_config
+from tests.support.training import run_here as run
+from tusz_train import checkpoint
+from tusz_train.errors import BadCheckpoint, OtherRun
+from tusz_train.resuming import Resume
 
 WHOLE = {"step", "state", "model", "average", "optimizer", "sampler", "chance", "threshold", "metric", "epoch"}
 
@@ -211,12 +210,13 @@ def test_another_cache_does_not_go_on(cache: Path, tmp_path: Path):
         run(config_of(other, tmp_path))
 
 
-def test_where_things_lie_may_change(cache: Path, unbroken: Path, tmp_path: Path):
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_where_things_lie_may_change(cache: Path, unbroken: Path, tmp_path: Path, mode: str):
     """Another path of the cache, number of workers or interval of checkpoints changes no bit of the result."""
     run(config_of(cache, tmp_path), stop_at=5)
     moved = tmp_path / "moved"
     moved.symlink_to(cache)
-    run(config_of(moved, tmp_path, data={"workers": 2}, checkpoint={"every_steps": 1}))
+    run(config_of(moved, tmp_path, data={"workers": 2, "worker_mode": mode}, checkpoint={"every_steps": 1}))
 
     check_same(unbroken, tmp_path)
 

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-from tests.support.caches import seal_cache  # noqa: E402
-from tests.support.training import config_of, metrics, steps, train, training_cache, write_config  # noqa: E402
-from tests.support.training import run_here as run  # noqa: E402
-from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache  # noqa: E402
-from tusz_cache.errors import TargetError  # noqa: E402
-from tusz_cache.guarding import guard as guarding  # noqa: E402
-from tusz_cache.progress import Progress  # noqa: E402
-from tusz_train import admission, sinks  # noqa: E402
-from tusz_train.errors import ConfigError, Diverged  # noqa: E402
+from tests.support.caches import seal_cache
+from tests.support.training import config_of, metrics, steps, train, training_cache, write_config
+from tests.support.training import run_here as run
+from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache
+from tusz_cache.errors import TargetError
+from tusz_cache.guarding import guard as guarding
+from tusz_cache.progress import Progress
+from tusz_train import admission, sinks
+from tusz_train.errors import ConfigError, Diverged
 
 BRIEF = {"loop": {"steps": 1}, "validation": {"every_steps": 9, "thresholds": [0.5]}}
 
@@ -262,8 +261,9 @@ def test_wandb_that_is_required_must_start(cache: Path, tmp_path: Path, monkeypa
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_API_KEY", "k" if fake.fails else "")
 
+    nowhere = cache if fake.fails else tmp_path / "nowhere"  # a missing key is told before anything is looked at
     with pytest.raises(ConfigError, match="wandb"):
-        run(brief(cache, tmp_path, logging={"wandb": "required", "wandb_project": "p"}))
+        run(brief(nowhere, tmp_path, logging={"wandb": "required", "wandb_project": "p"}))
     assert [] == list(tmp_path.rglob("step-*"))
 
 
@@ -313,6 +313,17 @@ def test_steps_that_are_not_finite_are_skipped(cache: Path, tmp_path: Path, monk
 
     with pytest.raises(Diverged, match="2 steps in a row"):
         run(config_of(cache, tmp_path / "b", loop={"steps": 5, "max_nonfinite_steps": 1}))
+
+
+def test_the_forward_pass_may_be_bf16(cache: Path, tmp_path: Path):
+    """In bf16 the steps are near those in float32, and not the same: weights and loss stay float32."""
+    runs = {amp: tmp_path / amp for amp in ("off", "bf16")}
+    for amp, output in runs.items():
+        run(config_of(cache, output, loop={"steps": 2, "amp": amp}))
+    losses = {amp: [line["loss"] for line in metrics(output) if "loss" in line] for amp, output in runs.items()}
+
+    assert losses["off"] != losses["bf16"]
+    assert losses["off"] == pytest.approx(losses["bf16"], rel=0.05)
 
 
 def test_patience_ends_a_run(cache: Path, tmp_path: Path):
