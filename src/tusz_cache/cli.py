@@ -77,6 +77,18 @@ def count_pair(text: str) -> tuple[str, int]:
     return key, value
 
 
+def add_expect(made: argparse._ActionsContainer) -> None:
+    """Add the option for what a cache must have; a list of pairs."""
+    made.add_argument(
+        "--expect",
+        metavar="SPLIT=COUNT",
+        action="append",
+        default=[],
+        type=typed(count_pair),
+        help="npz files that a split must have",
+    )
+
+
 def add_durability(made: argparse._ActionsContainer) -> None:
     """Add the option that says when written bytes count as safe."""
     made.add_argument("--durability", choices=("fsync", "none"), default="fsync", help="none: for tmpfs and tests")

@@ -18,7 +18,7 @@ from tusz_cache.manifest import Manifest
 from tusz_cache.measuring import measure
 from tusz_cache.progress import Progress
 from tusz_cache.seal import Seal
-from tusz_cache.sealed import SEAL, read_sealed, read_set_aside
+from tusz_cache.sealed import SEAL, is_store, read_sealed, read_set_aside
 from tusz_cache.ssd import Target, free_bytes
 
 
@@ -97,7 +97,10 @@ def _next_step(verdict: Verdict, seen: _Seen) -> str:
         case "sealed" if not verdict.admitted:  # of another volume
             return verdict.hint
         case "sealed":
-            return f"train: python -m tusz_train train --config FILE --set data.cache_dir={cache}"
+            key = "store_dir" if is_store(Path(verdict.path)) else "cache_dir"
+            return f"train: python -m tusz_train train --config FILE --set data.{key}={cache}"
+        case _ if is_store(Path(verdict.path)):
+            return f"python -m tusz_cache.pack CACHE {cache}"
         case "damaged" | "repairing":
             return f"python -m tusz_cache.verify {cache} --repair"
         case "broken" | "unsealed":

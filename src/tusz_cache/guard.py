@@ -26,14 +26,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help='mounts to read from although they are refused, as JSON: [{"path", "fstype", "source", "reason"}]',
     )
-    made.add_argument(
-        "--expect",
-        metavar="SPLIT=COUNT",
-        action="append",
-        default=[],
-        type=cli.typed(cli.count_pair),
-        help="npz files that a split must have",
-    )
+    cli.add_expect(made)
     return made
 
 

@@ -4,6 +4,7 @@ One read at a time, as one worker of a loader does it. The page cache is asked t
 did is found out, so that a figure from memory is not taken for the disk's.
 """
 
+import bisect
 import contextlib
 import errno
 import itertools
@@ -93,10 +94,11 @@ def _in_order(files: Sequence[_File], size: int) -> Iterator[tuple[_File, int]]:
 
 
 def _anywhere(files: Sequence[_File], size: int) -> Iterator[tuple[_File, int]]:
-    large = [file for file in files if file.size >= size]
-    for _ in range(READS if large else 0):
-        file = random.choice(large)  # noqa: S311 - no secret
-        yield file, random.randint(0, (file.size - size) // PAGE) * PAGE  # noqa: S311
+    """Yield places that share no byte: what was read before would come from memory."""
+    ends = list(itertools.accumulate(file.size // size for file in files))
+    for place in random.sample(range(ends[-1]), min(READS, ends[-1])) if ends else ():
+        file = bisect.bisect_right(ends, place)
+        yield files[file], (place - (ends[file - 1] if file else 0)) * size
 
 
 def _timed(

@@ -31,9 +31,14 @@ def read_set_aside(root: Path) -> tuple[Seal, Manifest] | None:
     return read_records(lambda name: (meta / (REPAIR if name == SEAL else name)).open("rb"), root)
 
 
+def is_store(root: Path) -> bool:
+    """Return whether a packed store lies at `root`, whole or not."""
+    return (root / META / PACKING).exists()
+
+
 def refuse_store(root: Path) -> None:
     """Raise ForeignTarget if a packed store lies at `root`: no source has its files."""
-    if (root / META / PACKING).exists():
+    if is_store(root):
         raise ForeignTarget(
             f"{root} is a packed store, no copy of a source",
             hint=f"python -m tusz_cache.pack CACHE {root} makes what is missing or damaged anew",

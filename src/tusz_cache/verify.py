@@ -29,14 +29,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read every byte, fetch missing files and damaged parts from SOURCE, or else from where the cache came",
     )
-    made.add_argument(
-        "--expect",
-        metavar="SPLIT=COUNT",
-        action="append",
-        default=[],
-        type=cli.typed(cli.count_pair),
-        help="npz files that a split must have",
-    )
+    cli.add_expect(made)
     made.add_argument(
         "--strict", action="store_true", help="unexpected files, and files that SOURCE no longer has, are a fault"
     )

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,21 +38,9 @@ CONTENTS = {FIRST: b"1" * 5000, SECOND: b"22", DEV: b"", "train/manifest.json": 
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """Return a directory that the guard accepts for its place."""
-    if CacheGuard(seal="ignore").check(tmp_path).admitted:
-        yield tmp_path
-    elif Path("/dev/shm").is_dir() and CacheGuard(seal="ignore").check("/dev/shm").admitted:
-        with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-            yield Path(directory)
-    else:
-        pytest.skip("no local file system here that the guard can see")
-
-
-@pytest.fixture
-def cache(place: Path) -> Path:
+def cache(room: Path) -> Path:
     """Return a sealed cache."""
-    return make_cache(place / "the cache", CONTENTS)
+    return make_cache(room / "the cache", CONTENTS)
 
 
 def said(verdict: Verdict, layer: str) -> list[str]:
@@ -81,9 +69,9 @@ def test_memory_is_told_from_disk():
         assert Ruling.ACCEPT_MEMORY == CacheGuard().check(root).ruling
 
 
-def test_a_root_may_be_a_symbolic_link(cache: Path, place: Path):
+def test_a_root_may_be_a_symbolic_link(cache: Path, room: Path):
     """The root's own link is followed once: it is the target that is judged."""
-    link = place / "link"
+    link = room / "link"
     link.symlink_to(cache)
 
     verdict = CacheGuard().check(link)
@@ -91,9 +79,9 @@ def test_a_root_may_be_a_symbolic_link(cache: Path, place: Path):
     assert (True, str(link), str(cache.resolve())) == (verdict.admitted, verdict.path, verdict.real_path)
 
 
-def test_without_a_manifest_the_tree_is_walked(place: Path):
+def test_without_a_manifest_the_tree_is_walked(room: Path):
     """Where the seal is ignored, what lies there is what is admitted, ours left out."""
-    root = place / "cache"
+    root = room / "cache"
     for key in ("train/a.npz", "train/deep/b.npz", f"{META}/lock"):
         (root / key).parent.mkdir(parents=True, exist_ok=True)
         (root / key).write_bytes(b"xyz")
@@ -380,10 +368,10 @@ def test_what_is_no_longer_there_is_damaged(make: Callable[[Path], object], cach
             admitted.open(FIRST)
 
 
-def test_an_admitted_cache_stays_what_it_was(cache: Path, place: Path):
+def test_an_admitted_cache_stays_what_it_was(cache: Path, room: Path):
     """The directory is held: what takes over its path later is not read, until it is checked."""
     with CacheGuard().admit(cache) as admitted:
-        cache.rename(place / "moved")
+        cache.rename(room / "moved")
         make_cache(cache, CONTENTS | {FIRST: b"other"})
 
         assert CONTENTS[FIRST] == admitted.read_bytes(FIRST)
@@ -391,20 +379,20 @@ def test_an_admitted_cache_stays_what_it_was(cache: Path, place: Path):
             admitted.recheck()
 
 
-def test_a_recheck_holds_what_is_as_good(cache: Path, place: Path):
+def test_a_recheck_holds_what_is_as_good(cache: Path, room: Path):
     """A path that leads to an equal cache now is checked and held; one that is not sealed is refused."""
     with CacheGuard().admit(cache) as admitted:
         assert admitted.verdict == admitted.recheck()
-        cache.rename(place / "moved")
+        cache.rename(room / "moved")
         make_cache(cache, CONTENTS)
         assert admitted.recheck().admitted
-        shutil.rmtree(place / "moved")
+        shutil.rmtree(room / "moved")
         assert CONTENTS[FIRST] == admitted.read_bytes(FIRST)
 
         shutil.rmtree(cache / META)
         assert admitted.recheck().admitted, "the same directory is not checked again"
-        cache.rename(place / "moved")
-        shutil.copytree(place / "moved", cache)
+        cache.rename(room / "moved")
+        shutil.copytree(room / "moved", cache)
         with pytest.raises(CacheRefused, match="no seal"):
             admitted.recheck()
         shutil.rmtree(cache)
@@ -412,21 +400,21 @@ def test_a_recheck_holds_what_is_as_good(cache: Path, place: Path):
             admitted.recheck()
 
 
-def test_an_admitted_cache_travels(cache: Path, place: Path):
+def test_an_admitted_cache_travels(cache: Path, room: Path):
     """Pickled, it is opened where it arrives; if its path leads elsewhere by then, it is checked there."""
     with CacheGuard().admit(cache) as admitted:
         parcel = pickle.dumps(admitted)
     with pickle.loads(parcel) as arrived:
         assert (admitted.verdict, CONTENTS[FIRST]) == (arrived.verdict, arrived.read_bytes(FIRST))
 
-    (place / "parcel").write_bytes(parcel)
+    (room / "parcel").write_bytes(parcel)
     script = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).read_bytes(sys.argv[2]).decode())"
-    command = [sys.executable, "-c", script, place / "parcel", FIRST]
+    command = [sys.executable, "-c", script, room / "parcel", FIRST]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), timeout=60)
     assert (0, CONTENTS[FIRST].decode() + "\n", "") == (ran.returncode, ran.stdout, "")
 
-    cache.rename(place / "moved")
-    shutil.copytree(place / "moved", cache)
+    cache.rename(room / "moved")
+    shutil.copytree(room / "moved", cache)
     shutil.rmtree(cache / META)
     with pytest.raises(CacheRefused, match="no seal"):
         pickle.loads(parcel)

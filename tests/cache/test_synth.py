@@ -358,6 +358,7 @@ def test_a_filled_directory_is_left_alone(tmp_path: Path) -> None:
         {"short_share": -0.1},
         {"background_share": 0.6, "short_share": 0.5},
         {"flat_share": 1.0},
+        {"step": 1.0},
         {"level": 10},
     ],
     ids=str,

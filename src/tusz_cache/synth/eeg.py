@@ -19,7 +19,9 @@ import numpy.typing as npt
 __all__ = [
     "CHANNELS",
     "COVERS_WINDOW_S",
+    "PLACES_C2",
     "SAMPLE_RATE",
+    "FloatArray",
     "draw_background",
     "draw_discharge",
     "draw_seizure_times",
@@ -40,7 +42,7 @@ CHANNELS = (
 )
 # The 10-20 system seen from above: x to the right, y to the front, the ears at radius 1.
 _LEFT = ((-0.3, 0.9), (-0.4, 0.5), (-0.5, 0.0), (-0.4, -0.5), (-0.8, 0.6), (-1.0, 0.0), (-0.8, -0.6), (-0.3, -0.9))
-_PLACES_C2 = np.array([*_LEFT, (0.0, 0.5), (0.0, 0.0), (0.0, -0.5), *((-x, y) for x, y in _LEFT)])
+PLACES_C2 = np.array([*_LEFT, (0.0, 0.5), (0.0, 0.0), (0.0, -0.5), *((-x, y) for x, y in _LEFT)])
 
 
 def draw_background(rng: np.random.Generator, n_samples: int) -> FloatArray:
@@ -56,19 +58,21 @@ def draw_background(rng: np.random.Generator, n_samples: int) -> FloatArray:
     alpha_F = _unit_rms(np.exp(-0.5 * ((f_F - rng.normal(10.0, 0.7)) / 0.5) ** 2), n)
     white = rng.normal(0.0, np.sqrt(0.5), (len(CHANNELS) + 2, f_F.size, 2)).view(np.complex128)[..., 0]
     own_CF, common_F, rhythm_F = white[:-2], white[-2], white[-1]
-    posterior_C = 1 / (1 + np.exp(8 * (_PLACES_C2[:, 1] + 0.4)))  # near 1 at O1 and O2, 0 in front
+    posterior_C = 1 / (1 + np.exp(8 * (PLACES_C2[:, 1] + 0.4)))  # near 1 at O1 and O2, 0 in front
     spectrum_CF = 20.0 * pink_F * (np.sqrt(0.7) * own_CF + np.sqrt(0.3) * common_F)
     spectrum_CF += 15.0 * posterior_C[:, None] * (alpha_F * rhythm_F)
     x_CT: FloatArray = np.fft.irfft(np.pad(spectrum_CF, ((0, 0), (1, 0))), n)[:, :n_samples]
     return x_CT
 
 
-def draw_seizure_times(rng: np.random.Generator, n_samples: int, *, long_first: bool) -> Iterator[tuple[int, int]]:
+def draw_seizure_times(
+    rng: np.random.Generator, n_samples: int, *, long_first: bool, median_s: float = 40.0, sigma: float = 1.0
+) -> Iterator[tuple[int, int]]:
     """Yield onset and offset (excluded) in samples, in order and apart, at most one seizure in 240 s.
 
-    Durations are log-normal with median 40 s and mean 66 s; in TUSZ v2.0.3 train the mean is 72 s (175,125 s in 2,421
-    seizures, AAREADME). With `long_first` the first covers a whole window if `n_samples` span COVERS_WINDOW_S; like a
-    seizure at the end of a real file it may be cut off there.
+    Durations are log-normal. As by default, with median 40 s, their mean is 66 s; in TUSZ v2.0.3 train it is 72 s
+    (175,125 s in 2,421 seizures, AAREADME). With `long_first` the first covers a whole window if `n_samples` span
+    COVERS_WINDOW_S; like a seizure at the end of a real file it may be cut off there.
     """
     n_slots = int(rng.integers(1, max(1, n_samples // (240 * SAMPLE_RATE)) + 1))
     slot_s = n_samples / n_slots / SAMPLE_RATE
@@ -76,7 +80,7 @@ def draw_seizure_times(rng: np.random.Generator, n_samples: int, *, long_first: 
         if long_first and i == 0:
             onset_s, duration_s = rng.uniform(3.0, 9.0), rng.uniform(75.0, 120.0)
         else:
-            duration_s = min(max(5.0, rng.lognormal(np.log(40.0), 1.0)), 0.8 * slot_s)
+            duration_s = min(max(5.0, rng.lognormal(np.log(median_s), sigma)), 0.8 * slot_s)
             onset_s = rng.uniform(0.0, 0.95 * slot_s - duration_s)
         onset_s, offset_s = i * slot_s + onset_s, i * slot_s + min(onset_s + duration_s, slot_s)
         yield int(onset_s * SAMPLE_RATE), int(offset_s * SAMPLE_RATE)
@@ -93,7 +97,7 @@ def draw_discharge(rng: np.random.Generator, n_samples: int) -> FloatArray:
     phase_L = 2 * np.pi * np.cumsum(first_hz * (last_hz / first_hz) ** u_L) / SAMPLE_RATE
     wave_L = np.sin(phase_L) + 0.5 * np.sin(2 * phase_L) + 0.25 * np.sin(3 * phase_L)  # harmonics sharpen it
     envelope_L = rng.uniform(60.0, 150.0) * np.sin(np.pi * u_L**0.7)
-    distance_C = np.linalg.norm(_PLACES_C2 - _PLACES_C2[rng.integers(len(CHANNELS))], axis=1)
+    distance_C = np.linalg.norm(PLACES_C2 - PLACES_C2[rng.integers(len(CHANNELS))], axis=1)
     joined_CL = 1 / (1 + np.exp((0.3 * distance_C[:, None] - u_L) / 0.05))  # the far ear joins at 0.6 of the duration
     discharge_CL: FloatArray = np.exp(-distance_C)[:, None] * joined_CL * (envelope_L * wave_L)
     return discharge_CL
@@ -115,14 +119,18 @@ def take_electrodes_off(rng: np.random.Generator, x_CT: FloatArray, flat_share: 
             rest_T += rng.choice([-500.0, 500.0]) * np.exp(-np.arange(rest_T.size) / (0.15 * SAMPLE_RATE))
 
 
-def standardise(x_CT: FloatArray) -> npt.NDArray[np.float32]:
+def standardise(x_CT: FloatArray, step: float = 0.0) -> npt.NDArray[np.float32]:
     """Return x_CT as z-scores per channel over the whole recording, clipped to +-10 sigma, float32.
 
-    The formula, epsilon included, is `preprocess_recording` of brain-go-brr-v2 @7504b39.
+    The formula, epsilon included, is `preprocess_recording` of brain-go-brr-v2 @7504b39. What is rounded to whole steps
+    (in sigma, 0 for none) deflates better than what is real.
     """
     z_CT = (x_CT - x_CT.mean(axis=1, keepdims=True)) / (x_CT.std(axis=1, keepdims=True) + 1e-8)
-    clipped_CT: npt.NDArray[np.float32] = np.clip(z_CT, -CLIP, CLIP).astype(np.float32)
-    return clipped_CT
+    clipped_CT = np.clip(z_CT, -CLIP, CLIP)
+    rounded_CT: npt.NDArray[np.float32] = (np.round(clipped_CT / step) * step if step else clipped_CT).astype(
+        np.float32
+    )
+    return rounded_CT
 
 
 def _unit_rms(shape_F: FloatArray, n: int) -> FloatArray:

@@ -54,6 +54,8 @@ class SynthConfig:
     short_share: float = 0.0  # recordings under 60 s, N = 0
     unlabelled_share: float = 0.0  # files without `labels`
     flat_share: float = 0.08  # of channel time, with the electrode off; it sets the deflate ratio
+    hard: bool = False  # patients differ, and artefacts mislead: to be learnt, but not by a threshold
+    step: float = 0.0  # sigma to which the z-scores are rounded, so that files are small; 0 keeps all digits
     level: int = 6  # of deflate; 0 stores
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ class SynthConfig:
             )
         if not 0 <= self.flat_share < 1:
             raise UsageError(f"flat_share={self.flat_share} makes no sense", hint="give a share from 0 to below 1")
+        if not 0 <= self.step < 1:
+            raise UsageError(f"step={self.step} makes no sense", hint="give a part of a sigma, or 0")
         if self.level not in range(10):
             raise UsageError(f"level={self.level} makes no sense", hint="give 1 to 9, or 0 to store")
 
@@ -111,6 +115,18 @@ SIZES: Mapping[str, SynthConfig] = MappingProxyType(
         ),
         # A file a patient: `dataclasses.replace(SIZES["real"], train_patients=n)` sets their number.
         "real": SynthConfig(train_patients=4, dev_patients=2, length_s=(725.0, 820.0), background_share=0.5),
+        # What a small model learns in minutes and a threshold does not: see bench/learn.py.
+        "learn": SynthConfig(
+            train_patients=16,
+            dev_patients=8,
+            recordings_per_session=(5, 5),
+            length_s=(110.0, 170.0),
+            background_share=0.6,
+            flat_share=0.03,
+            hard=True,
+            step=1 / 16,
+            level=4,
+        ),
     }
 )
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tusz_cache.errors import TargetError, UsageError
-from tusz_cache.synth import eeg
+from tusz_cache.synth import artefacts, eeg, morphology
 from tusz_cache.synth.plan import SPLITS, Kind, PlannedRecording, SynthConfig, plan_recordings
 from tusz_cache.tusz import STRIDE, WINDOW, Recording
 
@@ -68,12 +68,23 @@ def draw_recording(config: SynthConfig, planned: PlannedRecording) -> tuple[Floa
     n_samples = int(length_s * eeg.SAMPLE_RATE)
     x_CT = eeg.draw_background(rng, n_samples)
     y_T = np.zeros(n_samples, np.float32)
+    patient, durations = None, {}
+    if config.hard:
+        patient = morphology.draw_patient(np.random.default_rng([config.seed, *planned.recording.patient.encode()]))
+        durations = {"median_s": 30.0, "sigma": 0.4}  # all long enough to be seen slowing down
+        x_CT *= morphology.draw_gain(rng, patient, n_samples)
     if kind not in (Kind.SHORT, Kind.BACKGROUND):
-        for onset, offset in eeg.draw_seizure_times(rng, n_samples, long_first=kind is Kind.LONG_SEIZURE):
-            x_CT[:, onset:offset] += eeg.draw_discharge(rng, offset - onset)
+        long_first = kind is Kind.LONG_SEIZURE
+        for onset, offset in eeg.draw_seizure_times(rng, n_samples, long_first=long_first, **durations):
+            length = offset - onset
+            x_CT[:, onset:offset] += (
+                morphology.draw_discharge(rng, patient, length) if patient else eeg.draw_discharge(rng, length)
+            )
             y_T[onset:offset] = 1.0
+    if config.hard:
+        artefacts.add_artefacts(rng, x_CT)
     eeg.take_electrodes_off(rng, x_CT, config.flat_share)
-    return eeg.standardise(x_CT), y_T
+    return eeg.standardise(x_CT, config.step), y_T
 
 
 def cut_windows(x: Float32Array) -> Float32Array:
