@@ -104,7 +104,7 @@ def measure(found: Found, job: Job, expected: int, *, durable: bool) -> Sample:
 def _watch(pid: int, most: list[int]) -> None:
     """Note the most memory that a process and those it started hold together."""
     while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
-        most[0] = max(most[0], sum(_resident(one) for one in _tree(pid)))
+        most[0] = max(most[0], sum(_resident(one) for one in tree(pid)))
         time.sleep(_SAMPLE)
 
 
@@ -115,7 +115,8 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _tree(pid: int) -> Iterator[int]:
+def tree(pid: int) -> Iterator[int]:
+    """Yield a process and those that it started, which still run."""
     yield pid
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -123,7 +124,7 @@ def _tree(pid: int) -> Iterator[int]:
     except (FileNotFoundError, ProcessLookupError):
         return
     for child in children:
-        yield from _tree(child)
+        yield from tree(child)
 
 
 def compare(arms: list[Found], server: Nginx, scheme: str, load: Load, place: Path, runs: int) -> None:

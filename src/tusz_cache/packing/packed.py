@@ -54,6 +54,12 @@ class PackedStore(WindowStore):
                 self._open(recording.shard).blocks.read(first, blocks_BKCS[row])
         return blocks_BKCS
 
+    def advise(self, indices: Indices) -> None:
+        """Have the kernel begin to read the windows of `indices`: of the next batch, where the disk is slow."""
+        for number, window in zip(*self.find(indices), strict=True):
+            recording = self.index.recordings[number]
+            self._open(recording.shard).blocks.advise(recording.first + int(window) * recording.step, WINDOW_BLOCKS)
+
     def read_labels(self, indices: Indices, out: Float32Array | None = None) -> Float32Array:
         """Return the labels (B, T) of `indices`, as `read_batch` does: they go with `read_blocks`."""
         shape = len(indices), WINDOW
@@ -97,8 +103,8 @@ class PackedStore(WindowStore):
             if self.index.scale is None:
                 shard.blocks.read(recording.first + first, as_blocks(window_CT))
             else:
-                numbers_KCS = shard.blocks.get(recording.first + first, WINDOW_BLOCKS)
-                np.multiply(numbers_KCS, np.float32(self.index.scale), out=as_blocks(window_CT))
+                np.copyto(as_blocks(window_CT), shard.blocks.get(recording.first + first, WINDOW_BLOCKS))
+                window_CT *= np.float32(self.index.scale)  # two passes: numpy casts and multiplies in pieces slower
             self._read_labels(recording, first, labels_T)
 
     def _read_labels(self, recording: PackedRecording, first: int, labels_T: Float32Array) -> None:
