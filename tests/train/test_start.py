@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -333,11 +332,3 @@ def test_patience_ends_a_run(cache: Path, tmp_path: Path):
 
     assert (4, 1, 0.0) == (report.steps, report.best_step, report.best_metric)
     assert {1, 4} <= set(steps(tmp_path))
-
-
-def test_a_run_needs_nothing_of_the_environment(cache: Path, tmp_path: Path):
-    """Training changes no variable of the environment."""
-    before = dict(os.environ)
-    run(brief(cache, tmp_path))
-
-    assert before == dict(os.environ)
