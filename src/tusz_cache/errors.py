@@ -228,6 +228,7 @@ EXIT_CODES: dict[int, str] = {
     5: "refused by a safety rule (guard, delete limit, empty listing, unsafe key, lock held, foreign target)",
     6: "no space on the target",
     7: "verification found missing or damaged files, or no seal",
+    75: "stopped on purpose in time (training), run again to go on",
     130: "interrupted by Ctrl-C, state kept, run again to go on",
     143: "terminated by SIGTERM, state kept, run again to go on",
 }

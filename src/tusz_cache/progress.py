@@ -34,6 +34,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
     def check_stop(self, where: str) -> None:
         """Raise Interrupted if a signal asked to stop."""
@@ -64,6 +65,19 @@ class Progress:
         elif self._mode == "lines" and time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
             self.say(self._line())
+
+    def show(self, done: int, total: int, unit: str, note: str) -> None:
+        """Say that `done` of `total` are done, e.g. steps; the first call begins. note: what else there is to say."""
+        if self._bar is None and self._mode == "bar":
+            from tqdm import tqdm  # noqa: PLC0415 - only terminals wait for it
+
+            self._bar = tqdm(total=total, initial=done, unit=unit, file=self._stream, dynamic_ncols=True)
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif self._mode == "lines" and time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            self.say(f"{done} of {total} {unit}s, {note}")
 
     def _line(self) -> str:
         seconds = time.monotonic() - self._began

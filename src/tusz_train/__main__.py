@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from tusz_cache.verbs import dispatch
 
 VERBS = {
+    "train": "train a model, or go on training",
+    "evaluate": "evaluate a checkpoint, and write its report",
     "score": "score detections against references, as SzCORE and NEDC do",
 }
 

@@ -28,10 +28,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     read = parse_yaml(text, str(path))
     if not isinstance(read, dict):
         raise ConfigError(f"{path} holds no sections", hint="begin with run:, data: and loop:, as in configs/local")
+    return config_of(read, str(path), overrides)
+
+
+def config_of(values: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration that plain values make, such as a checkpoint's. name: where they are from.
+
+    Raises ConfigError as `load_config` does.
+    """
     given = [_override(text) for text in overrides]
     for key, value in given:
-        _put(read, key, value)
-    return _checked(read, str(path), [key for key, _ in given])
+        _put(values, key, value)
+    return _checked(values, name, [key for key, _ in given])
 
 
 def as_yaml(config: Config) -> str:

@@ -22,6 +22,7 @@ from tusz_train.szcore import Counts, mean, shown
 FALSE_ALARMS_PER_DAY = (10.0, 5.0, 2.5, 1.0)
 # Even steps of log odds, from 0.0003 to 0.9997: trained models put most of their probabilities near 0 and 1.
 THRESHOLDS = tuple(float(1 / (1 + np.exp(-step / 4))) for step in range(-32, 33))
+Seconds = tuple[ranking.Float32s, ranking.Bools]  # probabilities and labels of a recording, (S,) at 1 Hz
 _RATES = {"szcore_event": "fp_per_day", "nedc_ovlp": "fa_per_24h"}  # what each scorer calls false alarms per day
 
 
@@ -47,7 +48,7 @@ class Predicted:
         events = find_events(self.probabilities, self.rate, detection)
         return RecordingEvents(self.reference.recording, self.reference.duration, events)
 
-    def seconds(self) -> tuple[ranking.Float32s, ranking.Bools]:
+    def seconds(self) -> Seconds:
         """Return probabilities and labels (S,) at 1 Hz."""
         n_seconds = round(self.reference.duration)
         scores_S = ranking.by_second(self.probabilities, self.rate, n_seconds)
@@ -67,6 +68,9 @@ class Point:
         events, overlaps = szcore.count_events(reference, hypothesis), nedc.count(reference, hypothesis)
         return Point(self.threshold, self.szcore_event + events, self.nedc_ovlp + overlaps)
 
+    def __add__(self, other: "Point") -> "Point":
+        return Point(self.threshold, self.szcore_event + other.szcore_event, self.nedc_ovlp + other.nedc_ovlp)
+
     def as_dict(self) -> dict[str, Any]:
         """Return counts and ratios by name."""
         counts = {"szcore_event": self.szcore_event.as_dict(), "nedc_ovlp": self.nedc_ovlp.as_dict()}
@@ -81,7 +85,7 @@ class Ranking:
     average_precision_1hz: float | None
 
     @classmethod
-    def of(cls, recordings: Sequence[tuple[ranking.Float32s, ranking.Bools]]) -> "Ranking":
+    def of(cls, recordings: Sequence[Seconds]) -> "Ranking":
         """Rank the seconds of some recordings together."""
         scores_S = np.concatenate([scores for scores, _ in recordings])
         ictal_S = np.concatenate([ictal for _, ictal in recordings])
@@ -172,6 +176,55 @@ class CurveReport:
         return as_html("at all thresholds", self.rows())
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted over some recordings; of others it can be added."""
+
+    points: tuple[Point, ...]
+    seconds: Mapping[str, Seconds]  # of each recording
+    subjects: Mapping[str, str]  # of each recording
+    detection: Detection
+
+    def __add__(self, other: "Tally") -> "Tally":
+        if again := self.seconds.keys() & other.seconds.keys():
+            raise _twice(min(again))
+        points = tuple(one + another for one, another in zip(self.points, other.points, strict=True))
+        seconds, subjects = {**self.seconds, **other.seconds}, {**self.subjects, **other.subjects}
+        return Tally(points, seconds, subjects, self.detection)
+
+    def report(self) -> CurveReport:
+        """Return what was reached. Raises UsageError where there is nothing to score."""
+        if not self.seconds or not self.points:
+            raise UsageError("there is nothing to score", hint="give at least one recording and one threshold")
+        of_subject: defaultdict[str, list[Seconds]] = defaultdict(list)
+        for recording in sorted(self.seconds):
+            of_subject[self.subjects[recording]].append(self.seconds[recording])
+        per_subject = {subject: Ranking.of(of_subject[subject]) for subject in sorted(of_subject)}
+        return CurveReport(self.points, Ranking.of(list(self.seconds.values())), per_subject, self.detection)
+
+
+def tally(
+    recordings: Iterable[Predicted],
+    detection: Detection = Detection(),  # noqa: B008 - a frozen value
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Tally:
+    """Count recording after recording at all thresholds, as `score_predictions` does."""
+    points = tuple(Point(threshold) for threshold in sorted(thresholds))
+    seconds: dict[str, Seconds] = {}
+    subjects: dict[str, str] = {}
+    for predicted in recordings:
+        reference = predicted.reference
+        if reference.recording in seconds:
+            raise _twice(reference.recording)
+        points = tuple(
+            point.counting(reference, predicted.detected(dataclasses.replace(detection, threshold=point.threshold)))
+            for point in points
+        )
+        seconds[reference.recording], subjects[reference.recording] = predicted.seconds(), reference.subject
+    return Tally(points, seconds, subjects, detection)
+
+
 def score_predictions(
     recordings: Iterable[Predicted],
     detection: Detection = Detection(),  # noqa: B008 - a frozen value
@@ -182,21 +235,8 @@ def score_predictions(
 
     Of each recording counts and 5 bytes a second are kept. Raises UsageError where one comes twice, or there is none.
     """
-    points = tuple(Point(threshold) for threshold in sorted(thresholds))
-    seconds: defaultdict[str, list[tuple[ranking.Float32s, ranking.Bools]]] = defaultdict(list)
-    seen: set[str] = set()
-    for predicted in recordings:
-        if predicted.reference.recording in seen:
-            raise UsageError(f"{predicted.reference.recording} comes twice", hint="stitch its windows, score it once")
-        seen.add(predicted.reference.recording)
-        points = tuple(
-            point.counting(
-                predicted.reference, predicted.detected(dataclasses.replace(detection, threshold=point.threshold))
-            )
-            for point in points
-        )
-        seconds[predicted.reference.subject].append(predicted.seconds())
-    if not seen or not points:
-        raise UsageError("there is nothing to score", hint="give at least one recording and one threshold")
-    per_subject = {subject: Ranking.of(seconds[subject]) for subject in sorted(seconds)}
-    return CurveReport(points, Ranking.of([one for own in seconds.values() for one in own]), per_subject, detection)
+    return tally(recordings, detection, thresholds=thresholds).report()
+
+
+def _twice(recording: str) -> UsageError:
+    return UsageError(f"{recording} comes twice", hint="stitch its windows, score it once")

@@ -5,7 +5,11 @@ CacheError
 ├── ConfigError         2  a configuration makes no sense: unknown key, wrong type, contradiction
 ├── BadWeights          2  a file of weights cannot be read, or is not for the model
 ├── WrongShape          2  an array does not have the shape, or the channels, that are needed
-└── OrderChanged        2  a saved position belongs to another order of windows
+├── OrderChanged        2  a saved position belongs to another order of windows
+├── OtherRun            2  a checkpoint is of another configuration or cache
+├── Diverged            2  loss or gradient is no longer finite
+├── BadCheckpoint       7  a checkpoint is missing, torn or of another model
+└── RankFailed          3  another process of the same training ended
 """
 
 from tusz_cache.errors import CacheError
@@ -39,3 +43,27 @@ class OrderChanged(CacheError):
     """A saved position belongs to another order of windows, so going on from it would repeat some and skip others."""
 
     exit_code = 2
+
+
+class OtherRun(CacheError):
+    """A checkpoint is of another configuration or cache, so going on from it would be neither run."""
+
+    exit_code = 2
+
+
+class Diverged(CacheError):
+    """Loss or gradient is no longer finite, step after step."""
+
+    exit_code = 2
+
+
+class BadCheckpoint(CacheError):
+    """A checkpoint is missing, torn or of another model."""
+
+    exit_code = 7
+
+
+class RankFailed(CacheError):
+    """Another process of the same training ended, or cannot be reached any more."""
+
+    exit_code = 3

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tusz_train.errors import BadAnnotations
 from tusz_train.events import Event, RecordingEvents
+from tusz_train.files import publish
 
 CSV_BI, TSV = ".csv_bi", "_events.tsv"
 FORMS = (CSV_BI, TSV)  # how a file's name ends
@@ -66,9 +67,7 @@ def write_events(path: Path, recording: RecordingEvents) -> None:
             f"{path}: would hold the events of {recording.recording}", hint="name the file after its recording"
         )
     text = _as_csv_bi(recording) if path.name.endswith(CSV_BI) else _as_tsv(recording)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)
+    publish(path, text)
 
 
 # .csv_bi

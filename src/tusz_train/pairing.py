@@ -18,23 +18,11 @@ def pair_files(references: Path, hypotheses: Path) -> dict[str, tuple[Path, Path
     The references' form decides which files are looked at, so that a folder may hold the same hypotheses in both forms.
     Raises UsageError for a folder without files, mixed forms, two files of one recording, a file without its partner.
     """
-    found = {form: _files(references, form) for form in FORMS}
-    forms = [form for form, files in found.items() if files]
-    if len(forms) > 1:
-        firsts = [str(next(iter(found[form].values()))) for form in forms]
+    form, ours = _one_form(references)
+    theirs = _files(hypotheses, form)
+    if not theirs and (other := [files for one in FORMS if (files := _files(hypotheses, one))]):
         raise UsageError(
-            f"{references} holds both {' and '.join('*' + form for form in forms)} files",
-            hint=f"put references of one form into one folder; there are e.g. {_named(firsts)}",
-        )
-    if not forms:
-        raise UsageError(
-            f"{references} holds no *.csv_bi and no *_events.tsv files",
-            hint="give the folder with the corpus' .csv_bi files; its per-channel .csv files are not read",
-        )
-    ours, theirs = found[forms[0]], _files(hypotheses, forms[0])
-    if not theirs and (other := [files for form in FORMS if (files := _files(hypotheses, form))]):
-        raise UsageError(
-            f"references are *{forms[0]} files, hypotheses are not",
+            f"references are *{form} files, hypotheses are not",
             hint=f"give both in one form; there are e.g. {_named([str(next(iter(other[0].values())))])}",
         )
     alone = [f"{name} (no hypothesis)" for name in sorted(ours.keys() - theirs.keys())]
@@ -45,6 +33,12 @@ def pair_files(references: Path, hypotheses: Path) -> dict[str, tuple[Path, Path
             hint=f"a recording without seizures needs its file too; alone are {_named(alone)}",
         )
     return {name: (ours[name], theirs[name]) for name in sorted(ours)}
+
+
+def read_references(folder: Path) -> dict[str, RecordingEvents]:
+    """Return the references of a folder, of one form, by recording. Raises UsageError and BadAnnotations."""
+    files = [*_one_form(folder)[1].values()]
+    return {one.recording: one for one in map(read_events, files)}
 
 
 def read_pairs(
@@ -65,6 +59,24 @@ def read_pairs(
                 hint="state the recording's own duration, not that of its windows, or allow for it by --tolerance",
             )
         yield reference, RecordingEvents(hypothesis.recording, reference.duration, hypothesis.events)
+
+
+def _one_form(references: Path) -> tuple[str, dict[str, Path]]:
+    """Return the form of a folder's references, and their files by recording."""
+    found = {form: _files(references, form) for form in FORMS}
+    forms = [form for form, files in found.items() if files]
+    if len(forms) > 1:
+        firsts = [str(next(iter(found[form].values()))) for form in forms]
+        raise UsageError(
+            f"{references} holds both {' and '.join('*' + form for form in forms)} files",
+            hint=f"put references of one form into one folder; there are e.g. {_named(firsts)}",
+        )
+    if not forms:
+        raise UsageError(
+            f"{references} holds no *.csv_bi and no *_events.tsv files",
+            hint="give the folder with the corpus' .csv_bi files; its per-channel .csv files are not read",
+        )
+    return forms[0], found[forms[0]]
 
 
 def _files(folder: Path, form: str) -> dict[str, Path]:

@@ -108,3 +108,26 @@ def test_messages_are_lines():
 def test_nobody_asks_to_stop_at_first():
     """The wish to stop is absent until someone sets it."""
     assert Progress("quiet").stop_signal is None
+
+
+def test_steps_are_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch):
+    """Where there is no terminal, a line says how many of all are done, no sooner than ten seconds after the last."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stream = io.StringIO()
+    with Progress("lines", stream) as watcher:
+        for step in range(1, 25):
+            now += 1.0
+            watcher.show(step, 24, "step", "loss 0.5")
+
+    assert ["10 of 24 steps, loss 0.5", "20 of 24 steps, loss 0.5"] == stream.getvalue().splitlines()
+
+
+def test_steps_are_shown_on_a_bar():
+    """On a terminal a bar counts the steps, also those that were done before."""
+    stream = io.StringIO()
+    with Progress("bar", stream) as watcher:
+        for step in (7, 8, 8, 9):
+            watcher.show(step, 9, "step", "loss 0.5")
+
+    assert "9/9" in stream.getvalue()

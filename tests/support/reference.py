@@ -178,10 +178,10 @@ def _json() -> Iterator[str]:
     yield _sample("`verify`", verified.as_dict())
     yield _sample("`guard`", refused_url("s3://bucket/tusz").as_dict())
     yield _sample("`doctor`", _examined().as_dict())
-    yield _sample("`score`", _scored())
-    yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     packed = {"train": PackedSplit(1, 72, 72_000_000, 15_200_000, 0, ("train/manifest.json",))}
     yield _sample("`pack`", PackReport(store="/ssd/packed", dtype="float32", splits=packed, packed=1).as_dict())
+    yield _sample("`score`", _scored())
+    yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
     yield _sample("any command that ends with an error", refused)
 

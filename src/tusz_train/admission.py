@@ -1,0 +1,133 @@
+"""The guarded start: nothing is read before the guard has let it through, and the log says what is read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tusz_cache import (
+    AdmittedCache,
+    Allow,
+    CacheGuard,
+    CacheRefused,
+    DeclaredMount,
+    Durability,
+    PackedStore,
+    UsageError,
+    WindowStore,
+    open_store,
+    populate_cache,
+)
+from tusz_cache.errors import Incomplete
+from tusz_cache.guarding.stated import read_stated
+from tusz_cache.progress import Progress
+from tusz_train.config import Config
+from tusz_train.distributed import World
+
+ON_MODAL, ELSEWHERE = "Using valid Modal SSD cache", "Using valid local SSD cache"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What training may read."""
+
+    windows: AdmittedCache  # the cache, the store, or the staged copy of the store
+    verdict: dict[str, Any]  # on the source, which is what was configured
+    cache: dict[str, Any]  # what the windows are: equal for runs that may continue each other
+    is_raw: bool  # windows are int16
+
+
+def admit(
+    config: Config,
+    world: World,
+    progress: Progress,
+    *,
+    declared: Sequence[DeclaredMount] = (),
+    durability: Durability,
+) -> Admission:
+    """Return what the configuration says is to be read, admitted; copied to `data.stage_to` if asked for.
+
+    declared: mounts, beside those of `guard.mounts_file`. Raises CacheRefused, TargetError (there is no such
+    directory), UsageError, and what `populate_cache` raises.
+    """
+    say: Say = progress.say if world.is_first else lambda _: None
+    data = config.data
+    expect = data.expected_files.model_dump() if data.expected_files else None
+    cache = _admitted(_guard(config, declared, expect), data.cache_dir, say)
+    source = cache if data.store_dir is None else _admitted(_guard(config, declared), data.store_dir, say)
+    store = open_store(source, "train")
+    _check_origin(cache, source, store)
+    say(_valid(source))
+    windows = source
+    if data.stage_to is not None:
+        _stage(data.store_dir, data.stage_to, world, progress, durability)
+        windows = _admitted(_guard(config, declared), data.stage_to, say)
+        say(f"Staged to {data.stage_to}")
+    return Admission(windows, source.verdict.as_dict(), _identity(cache, store), _dtype(store) == "int16")
+
+
+def _valid(source: AdmittedCache) -> str:
+    """Return the line of the log that says what is read."""
+    return ON_MODAL if source.verdict.ruling.value == "ACCEPT_DECLARED" else ELSEWHERE
+
+
+def _guard(config: Config, declared: Sequence[DeclaredMount], expect: dict[str, int] | None = None) -> CacheGuard:
+    told = config.guard
+    return CacheGuard(
+        (*declared, *(read_stated(told.mounts_file, DeclaredMount) if told.mounts_file else ())),
+        allow=[Allow(**one.model_dump()) for one in told.allow],
+        policy_file=told.policy_file,
+        expect=expect,
+        seal=told.seal,
+        probe=told.probe,
+    )
+
+
+def _admitted(guard: CacheGuard, path: str, say: Say) -> AdmittedCache:
+    """Let the guard judge one root, and say what it says."""
+    try:
+        admitted = guard.admit(path)
+    except CacheRefused as error:
+        say(error.verdict.as_text())
+        raise
+    say(admitted.verdict.as_text())
+    return admitted
+
+
+def _check_origin(cache: AdmittedCache, source: AdmittedCache, store: WindowStore) -> None:
+    """Raise UsageError if a store was packed from another cache than the configured one."""
+    if isinstance(store, PackedStore):
+        if cache.seal and store.index.cache_manifest_sha256 != cache.seal.manifest_sha256:
+            raise UsageError(
+                f"{source.root} was not packed from {cache.root} as it is now",
+                hint=f"python -m tusz_cache.pack {cache.root} STORE packs it; or name the cache of this store",
+            )
+    elif source is not cache:
+        raise UsageError(
+            f"data.store_dir, {source.root}, is no packed store", hint="pack the cache, or set data.store_dir to null"
+        )
+
+
+def _stage(source: str | None, target: str, world: World, progress: Progress, durability: Durability) -> None:
+    """Copy the store to this machine's own disk, once on each machine. Raises Incomplete."""
+    assert source is not None, "the configuration refuses stage_to without store_dir"
+    if world.local_rank == 0:
+        own = Durability("none") if durability.policy == "none" else Durability()
+        report = populate_cache(source, target, durability=own, progress=progress)
+        if not report.sealed:
+            raise Incomplete(f"{source} could not be copied to {target} whole", hint="run the same command again")
+    world.first(None)  # the others wait
+
+
+def _identity(cache: AdmittedCache, store: WindowStore) -> dict[str, Any]:
+    sealed = cache.seal
+    return {
+        "manifest_sha256": sealed.manifest_sha256 if sealed else None,
+        "splits": {name: asdict(count) for name, count in sealed.splits.items()} if sealed else None,
+        "values": _dtype(store),
+    }
+
+
+def _dtype(store: WindowStore) -> str:
+    return store.index.dtype if isinstance(store, PackedStore) else "float32"

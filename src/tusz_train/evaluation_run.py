@@ -1,0 +1,122 @@
+"""An evaluation, wired: a checkpoint, admitted data, the scores, and the report of its run."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from tusz_cache import AdmittedCache, DeclaredMount, Durability, open_store, read_window_manifest
+from tusz_cache.progress import Progress
+from tusz_train import checkpoint
+from tusz_train.admission import admit
+from tusz_train.config import Config
+from tusz_train.config_file import config_of
+from tusz_train.data.limit import limited
+from tusz_train.distributed import joined
+from tusz_train.errors import BadCheckpoint
+from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
+from tusz_train.events import Detection
+from tusz_train.file_limit import FileLimit, resolve_limit
+from tusz_train.history import read_history
+from tusz_train.model.registry import build
+from tusz_train.outputs import Outputs
+from tusz_train.pairing import read_references
+from tusz_train.predict import Inference
+from tusz_train.report import write_report
+
+REPORT = "report.html"
+
+
+def evaluate_checkpoint(
+    path: Path,
+    split: str,
+    *,
+    out: Path | None = None,
+    references: Path | None = None,
+    threshold: float | Literal["best"] | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+    declared: Sequence[DeclaredMount] = (),
+    durability: Durability = Durability(),  # noqa: B008 - a frozen value
+    environment: Mapping[str, str] = os.environ,
+) -> Evaluation:
+    """Evaluate a checkpoint on a split of the cache that it was trained on, and write scores, events and report.
+
+    path: a file, or a folder, of which the best is taken. out: where to; the run's own folder without it. references:
+    folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. overrides: of the
+    checkpoint's configuration. declared: mounts. durability: of what `data.stage_to` copies. Raises CacheError.
+    """
+    saved = checkpoint.load(path)
+    config = config_of(dict(saved["config"]), str(path), overrides)
+    with joined({}) as world, progress or Progress() as watcher:
+        limit = resolve_limit(environment, config)
+        admission = admit(config, world, watcher, declared=declared, durability=durability)
+        outputs = Outputs.of(config.run)
+        folder = out or outputs.run
+
+        def said(done: int, total: int) -> None:
+            watcher.check_stop("stopped while evaluating")
+            watcher.show(done, total, "recording", f"split {split}")
+
+        evaluation = evaluate_model(
+            _model(saved, config).to(world.device),
+            open_store(admission.windows, split),
+            _settings(config, saved, threshold, str(world.device)),
+            folder,
+            references=None if references is None else read_references(references),
+            only=None if limit is None else _limited(admission.windows, split, limit, config),
+            said=said,
+        )
+        told = {"checkpoint": str(path), "checkpoint_step": saved["step"], **_record(outputs, saved)}
+        history = read_history(outputs.metrics) if outputs.metrics.exists() else []
+        write_report(folder / REPORT, evaluation, run=told, history=history)
+        watcher.say(f"report: {folder / REPORT}")
+    return evaluation
+
+
+def _model(saved: Mapping[str, Any], config: Config) -> nn.Module:
+    """Return the model with the weights that were validated: the averaged ones, if there are any."""
+    model = build(config.model)
+    try:
+        model.load_state_dict(saved["average"] or saved["model"])
+    except RuntimeError as error:
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise BadCheckpoint(f"the checkpoint is of another model: {first}", hint="set model as it was") from error
+    return model
+
+
+def _settings(
+    config: Config, saved: Mapping[str, Any], threshold: float | Literal["best"] | None, device: str
+) -> EvaluationSettings:
+    """Return how to evaluate: the threshold is frozen if it is given, configured, or was found in training."""
+    asked = config.postprocessing
+    own = saved["threshold"] if asked.threshold is None else asked.threshold
+    frozen = None if threshold == "best" else own if threshold is None else threshold
+    detection = Detection(
+        threshold=Detection().threshold if frozen is None else frozen,
+        release=asked.release,
+        close_gap_s=asked.close_gap_s,
+        min_duration_s=asked.min_duration_s,
+    )
+    inference = Inference(batch_size=config.data.batch_size, device=device, amp=config.loop.amp)
+    return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None)
+
+
+def _limited(windows: AdmittedCache, split: str, limit: FileLimit, config: Config) -> tuple[str, ...]:
+    """Return the files that a smoke run takes of a split, the same as in training."""
+    count = limit.train if split == "train" else limit.dev
+    return limited(read_window_manifest(windows, split), count, config.run.seed).files
+
+
+def _record(outputs: Outputs, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what run.json says, and what the checkpoint says where there is none."""
+    if outputs.record.exists():
+        told: dict[str, Any] = json.loads(outputs.record.read_bytes())
+        return told
+    return {"name": outputs.name, "configuration": saved["config"], **{k: saved[k] for k in _TOLD}}
+
+
+_TOLD = ("training_hash", "cache", "versions")

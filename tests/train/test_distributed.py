@@ -1,0 +1,139 @@
+"""Several processes train as one does: the same windows in the same order, the same steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.running import Ran
+from tests.support.training import TINY, config_of, metrics, torchrun, training_cache, write_config
+from tests.support.training import run_here as run
+from tests.train.test_resume import check_same, last
+from tusz_cache import UsageError
+from tusz_train.distributed import GlobalBatchNorm, World, joined, share_norms
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="this torch has no gloo"
+)
+WITHOUT_CHANCE = {"model": {"options": {**TINY, "dropout": 0.0, "residual_dropout": 0.0}}}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training_cache(tmp_path_factory.mktemp("distributed") / "cache")
+
+
+@pytest.fixture(scope="module")
+def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """The outputs of two processes, and what they said."""
+    output = tmp_path_factory.mktemp("pair")
+    return output, torchrun(2, write_config(output / "c.yaml", config_of(cache, output, **WITHOUT_CHANCE)))
+
+
+def close(one: Path, other: Path) -> bool:
+    """Whether two runs measured the same, but for the order in which sums are rounded."""
+    pairs = list(zip(metrics(one), metrics(other), strict=True))
+    return all(a.keys() == b.keys() and a == pytest.approx(b, rel=1e-3) for a, b in pairs)
+
+
+def test_two_processes_train_as_one(cache: Path, pair: tuple[Path, Ran], tmp_path: Path):
+    """With halves of each batch, two processes take one's steps: order, losses, gradients and validations agree."""
+    output, ran = pair
+    assert 0 == ran.code, ran.err
+    run(config_of(cache, tmp_path, **WITHOUT_CHANCE))
+
+    assert last(tmp_path)["sampler"] == last(output)["sampler"]
+    assert close(tmp_path, output)
+
+
+def test_the_first_process_speaks(pair: tuple[Path, Ran]):
+    """The log's lines and the result come once."""
+    _, ran = pair
+
+    assert 1 == ran.err.count("Using valid local SSD cache")
+    assert 1 == ran.out.count("best on dev")
+
+
+def test_two_processes_go_on_exactly(cache: Path, pair: tuple[Path, Ran], tmp_path: Path):
+    """A signal to one process stops both with a checkpoint; both go on to the bits of the unbroken run."""
+    output, _ = pair
+    config = write_config(tmp_path / "c.yaml", config_of(cache, tmp_path, **WITHOUT_CHANCE))
+    stopped = torchrun(2, config, module="tests.support.killtrain", first=("5", "TERM"))
+    assert 0 != stopped.code
+    assert 5 == last(tmp_path)["step"], stopped.err
+
+    assert 0 == torchrun(2, config).code
+    check_same(output, tmp_path)
+
+
+def test_one_goes_on_where_two_stopped(cache: Path, pair: tuple[Path, Ran], tmp_path: Path):
+    """With another number of processes a run goes on with the same windows in the same order."""
+    output, _ = pair
+    config = config_of(cache, tmp_path, **WITHOUT_CHANCE)
+    run(config, stop_at=4)
+    assert 0 == torchrun(2, write_config(tmp_path / "c.yaml", config)).code
+
+    assert last(output)["sampler"] == last(tmp_path)["sampler"]
+    assert close(output, tmp_path)
+
+
+def test_a_process_that_ends_ends_all(cache: Path, tmp_path: Path):
+    """When one process is killed, the others end soon, with an error."""
+    config = write_config(tmp_path / "c.yaml", config_of(cache, tmp_path, loop={"steps": 10_000}))
+    ran = torchrun(2, config, module="tests.support.killtrain", first=("2", "KILL"))
+
+    assert 0 != ran.code
+    assert "rank 1 of 2 lost the others" in ran.err
+
+
+def test_a_batch_that_cannot_be_split_is_refused(cache: Path, tmp_path: Path):
+    """A batch that the number of processes does not divide ends the start."""
+    from tusz_train.config import Config
+    from tusz_train.run import _sampler
+
+    config = Config.model_validate(config_of(cache, tmp_path))
+    with pytest.raises(UsageError, match="split evenly"):
+        _sampler(config, _Set(), World(0, 3))
+
+
+class _Set:
+    manifest: Any = None
+
+
+def test_a_wrong_launch_is_told():
+    """What torchrun would never say is a usage error."""
+    with pytest.raises(UsageError), joined({"RANK": "first", "WORLD_SIZE": "2"}):
+        pass
+
+
+def test_alone_nothing_is_asked():
+    """A single process needs no group: it agrees with itself."""
+    with joined({}) as world:
+        value = torch.ones(2)
+        assert (1, True) == (world.size, world.is_first)
+        assert ((True, False), ["x"], "x") == (world.any(True, False), world.gather("x"), world.first("x"))
+        assert world.mean(value) is value
+
+
+def test_shared_norms_are_batch_norms(tmp_path: Path):
+    """The norm over all processes is torch's own where there is one: outputs, gradients, statistics, names."""
+    torch.manual_seed(1)
+    x = torch.randn(3, 4, 5) * 3 + 7
+    norms = [torch.nn.Sequential(torch.nn.BatchNorm1d(4, eps=1e-3)) for _ in range(2)]
+    share_norms(norms[1])
+    assert isinstance(norms[1][0], GlobalBatchNorm)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        found = []
+        for norm in norms:
+            given = x.clone().requires_grad_()
+            out = norm(given)
+            (out * torch.arange(5.0)).square().sum().backward()
+            found.append([out, given.grad, *(p.grad for p in norm.parameters()), *norm.state_dict().values()])
+    finally:
+        torch.distributed.destroy_process_group()
+
+    assert norms[0].state_dict().keys() == norms[1].state_dict().keys()
+    for expected, actual in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
