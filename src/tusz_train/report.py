@@ -221,6 +221,8 @@ def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]
         label = f"{above}{name.replace('_', ' ')}"
         if isinstance(one, Mapping):
             yield from _flat(one, f"{label}: ")
+        elif isinstance(one, list) and all(isinstance(row, Mapping) for row in one):
+            yield from ((label, ", ".join(map(str, row.values()))) for row in one)
         else:
             yield label, _NOT_GIVEN if one is None else str(one)
 

@@ -33,14 +33,14 @@ def draw_history(panels: Mapping[str, Points]) -> Drawing:
     down = -(-len(panels) // across)
 
     def drawing(figure: "Figure", colours: Colours) -> None:
-        axes = figure.subplots(down, across, squeeze=False, sharex=True).flat
+        axes = list(figure.subplots(down, across, squeeze=False, sharex=True).flat)
         for ax, (name, points) in zip(axes, panels.items(), strict=False):
             steps, values = zip(*points, strict=True)
             few = {"marker": "o", "markersize": 3.5} if len(points) < 40 else {}
             ax.plot(steps, values, color=colours["one"], **few)
             ax.set_title(name)
             ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=False)
-        for ax in list(axes)[len(panels) :]:
+        for ax in axes[len(panels) :]:
             ax.remove()
         figure.supxlabel("optimiser step", fontsize=9)
 
