@@ -12,7 +12,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.installed  ## a TUSZ-shaped cache travels from an embedded S3 server to disk, is killed once, and arrives whole
+demo: $(VENV)/.installed  ## a TUSZ-shaped cache travels from an embedded S3 server to disk, is killed once, arrives whole, is packed, trained from and scored
 	$(BIN)/python -m tusz_cache.demo $(DEMO)
 
 test: $(VENV)/.installed check  ## everything CI runs

@@ -1,10 +1,11 @@
-"""`python -m tusz_cache.demo [DIR]`: the whole way on one machine, from an embedded S3 server to a packed store.
+"""`python -m tusz_cache.demo [DIR]`: the whole way on one machine, from an embedded S3 server to a scored detector.
 
-The commands run as a user types them. The copy is killed once with SIGKILL and goes on. At the end both ways to read
-windows are timed: `numpy.load` for each, and the store.
+The commands run as a user types them. The copy is killed once with SIGKILL and goes on. Both ways to read windows are
+timed: `numpy.load` for each, and the store. Where torch is there, a smoke run trains from the store and is scored.
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import logging
@@ -34,15 +35,18 @@ from tusz_cache.synth import SIZES, SynthReport, write_cache
 from tusz_cache.units import format_bytes, format_seconds
 
 BUCKET = "demo"
+STEPS = 12  # of training: enough to see it all work, too few to learn much
 TIMED = 2.0  # seconds that each way to read windows is timed for
 PATIENCE = 120.0  # seconds until the copy to be killed must have begun
+_TRAINING = ("torch", "yaml", "pydantic", "timescoring", "tensorboard", "matplotlib")  # the packages of `train`
 _KEYS = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = cli.parser(
-        "demo", "Make a TUSZ-shaped cache, serve it from an embedded S3 server, bring it to DIR, prove and pack it."
+        "demo",
+        "Make a TUSZ-shaped cache, serve it from an embedded S3 server, bring it to DIR, prove and pack it, train.",
     )
     made.add_argument("dir", metavar="DIR", nargs="?", default="demo-cache", help="made anew (default: demo-cache)")
     made.add_argument("--size", choices=("small", "real"), default="small", help="small: 90 MB; real: files of 70 MB")
@@ -60,6 +64,8 @@ class DemoReport:
     verify: Mapping[str, Any]
     pack: Mapping[str, Any]
     rates: Mapping[str, float]  # windows of train in random order, per second: "npz" by numpy.load, "store"
+    evaluation: Mapping[str, Any] | None  # as `tusz_train evaluate --json` printed it; None: nothing was trained
+    report: str  # where it lies
     seconds: float
     exit_code: int = 0
 
@@ -67,6 +73,7 @@ class DemoReport:
         """Return one JSON object."""
         named = {"killed_after": self.killed_after, "sync": self.sync, "again": self.again, "verify": self.verify}
         named |= {"pack": self.pack, "windows_per_second": self.rates}
+        named |= {"evaluation": self.evaluation, "report": self.report or None}
         return json.dumps(named | {"seconds": round(self.seconds, 1)})
 
     def as_text(self) -> str:
@@ -88,10 +95,20 @@ class DemoReport:
             ("packed", f"{self._packed('windows')} windows, {format_bytes(self._packed('bytes_out'))}"),
             ("numpy.load", f"{self.rates['npz']:.0f} windows/s: it inflates a recording for each"),
             ("the store", f"{self.rates['store']:.0f} windows/s, in memory"),
+            ("trained", self._trained()),
+            ("report", self.report or "none"),
             ("took", format_seconds(self.seconds)),
             ("next", f"python -m tusz_cache.verify {self.sync['target']} --level full"),
         ]
         return as_table(rows)
+
+    def _trained(self) -> str:
+        if self.evaluation is None:
+            return "not: its packages are not installed (pip install 'tusz-cache[train]')"
+        event = self.evaluation["szcore"]["event"]
+        return (
+            f"{STEPS} steps; on dev {event['tp']} of {event['ref']} seizures found, {event['fp']} false (SzCORE event)"
+        )
 
     def _packed(self, what: str) -> int:
         return sum(split[what] for split in self.pack["splits"].values())
@@ -112,7 +129,7 @@ def run_demo(directory: Path, size: str, say: Callable[[str], None]) -> DemoRepo
             Access(endpoint_url=endpoint, storage_options={"key": "demo", "secret": "demo"}),
         )
         command = [
-            "sync",
+            "tusz_cache.sync",
             f"s3://{BUCKET}/tusz",
             str(target),
             "--endpoint-url",
@@ -127,12 +144,15 @@ def run_demo(directory: Path, size: str, say: Callable[[str], None]) -> DemoRepo
         synced = _run([*command, "--json"], say)
         again = _run([*command, "--json", "--quiet"], say)
     counts = [f"--expect={split}={len(list((source / split).glob('*.npz')))}" for split in ("train", "dev")]
-    verified = _run(["verify", str(target), "--level", "full", *counts, "--json", "--quiet"], say)
+    verified = _run(["tusz_cache.verify", str(target), "--level", "full", *counts, "--json", "--quiet"], say)
     if again["bytes"]["copied"] or not again["sealed"]:
         raise Incomplete("the second run was not idle", hint="this is a bug: please report it")
-    packed = _run(["pack", str(target), str(directory / "store"), "--json", "--quiet"], say)
+    _run(["tusz_cache.guard", str(target), *counts, "--json", "--quiet"], say)
+    packed = _run(["tusz_cache.pack", str(target), str(directory / "store"), "--json", "--quiet"], say)
     rates = _rates(target, directory / "store", say)
-    return DemoReport(made, whole, synced, again, verified, packed, rates, time.monotonic() - began)
+    evaluation, report = _trained(directory, say)
+    seconds = time.monotonic() - began
+    return DemoReport(made, whole, synced, again, verified, packed, rates, evaluation, report, seconds)
 
 
 def _make_anew(directory: Path) -> None:
@@ -162,12 +182,12 @@ def _s3_server() -> Iterator[str]:
 
 
 def _start(arguments: Sequence[str], **streams: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", f"tusz_cache.{arguments[0]}", *arguments[1:]]
+    command = [sys.executable, "-m", *arguments]
     return subprocess.Popen(command, env={**os.environ, **_KEYS}, text=True, **streams)  # noqa: S603 - our own commands
 
 
 def _run(arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
-    say(f"$ python -m tusz_cache.{shlex.join(arguments)}")
+    say(f"$ python -m {shlex.join(arguments)}")
     process = _start(arguments, stdout=subprocess.PIPE)
     out, _ = process.communicate()
     if process.returncode != 0:
@@ -181,7 +201,7 @@ def _run(arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]
 
 def _kill_amid(arguments: Sequence[str], target: Path, files: int, say: Callable[[str], None]) -> int:
     """Start a copy and kill it once `files` files are whole. Returns how many were."""
-    say(f"$ python -m tusz_cache.{shlex.join(arguments)}")
+    say(f"$ python -m {shlex.join(arguments)}")
     process = _start(arguments, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + PATIENCE
     whole = 0
@@ -195,6 +215,26 @@ def _kill_amid(arguments: Sequence[str], target: Path, files: int, say: Callable
     process.wait()
     say(f"killed it with SIGKILL: {whole} files are whole, others are in the middle")
     return whole
+
+
+def _trained(directory: Path, say: Callable[[str], None]) -> tuple[dict[str, Any] | None, str]:
+    """Train a few steps from the store, and score. Returns what `evaluate` said, and where its report lies."""
+    if missing := [name for name in _TRAINING if importlib.util.find_spec(name) is None]:
+        say(f"nothing is trained without {', '.join(missing)}: pip install 'tusz-cache[train]'")
+        return None, ""
+    config, results = directory / "smoke.yaml", directory / "results"
+    sections = {
+        "run": {"name": "demo", "output_dir": str(results), "smoke": True},
+        "data": {"cache_dir": str(directory / "cache"), "store_dir": str(directory / "store"), "batch_size": 4},
+        "model": {"name": "small"},
+        "optimizer": {"lr": 1e-3},
+        "loop": {"steps": STEPS, "ema_decay": 0.5},
+    }
+    config.write_text(json.dumps(sections, indent=1))  # JSON is YAML, too
+    _run(["tusz_train", "train", "--config", str(config), "--json", "--quiet"], say)
+    checkpoints = str(results / "checkpoints" / "demo")
+    evaluation = _run(["tusz_train", "evaluate", "--checkpoint", checkpoints, "--json", "--quiet"], say)
+    return evaluation, str(results / "runs" / "demo" / "report.html")
 
 
 def _rates(cache: Path, store: Path, say: Callable[[str], None]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The demo is what a newcomer sees first, so it must work as it stands."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ pytest.importorskip("moto.server", reason="the demo's S3 server is not installed
 
 
 @pytest.mark.slow
-def test_the_demo_is_killed_once_and_ends_with_a_packed_store(tmp_path: Path) -> None:
-    """moto's S3 to disk, with a SIGKILL on the way: equal bytes, a seal, an idle second run, a store and both rates."""
+def test_the_demo_is_killed_once_and_ends_with_a_scored_run(tmp_path: Path) -> None:
+    """moto's S3 to disk, killed once on the way: equal bytes, a seal, an idle second run, a store, a scored model."""
     ran = run("demo", tmp_path / "demo", "--json", timeout=280)
 
     assert 0 == ran.code, ran.err
@@ -25,6 +26,9 @@ def test_the_demo_is_killed_once_and_ends_with_a_packed_store(tmp_path: Path) ->
     )
     assert {"npz", "store"} == ran.json["windows_per_second"].keys()
     assert min(ran.json["windows_per_second"].values()) > 0
+    if importlib.util.find_spec("torch"):
+        assert 0 < ran.json["evaluation"]["recordings"]
+        assert "SzCORE" in Path(ran.json["report"]).read_text(encoding="utf-8")
     assert tree(tmp_path / "demo" / "source") == tree(tmp_path / "demo" / "cache")
 
 
