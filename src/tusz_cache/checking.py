@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -114,13 +115,14 @@ def _fault(look: Look, root: Path, manifest: Manifest, row: int) -> Fault:
 
 
 def _has_size(path: str, manifest: Manifest, row: int) -> bool:
-    return os.stat(path).st_size == manifest.sizes[row]  # noqa: PTH116 - likewise, of Path
+    seen = os.lstat(path)  # a link may lead anywhere: the guard refuses one, so it is no file of the cache
+    return stat.S_ISREG(seen.st_mode) and seen.st_size == manifest.sizes[row]
 
 
 def _has_checksum(path: str, manifest: Manifest, row: int) -> bool:
     assert manifest.levels[row] != BARE
     size = manifest.sizes[row]
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if os.fstat(descriptor).st_size != size:
             return False

@@ -1,5 +1,6 @@
 """Comparing: what a cache holds with what its source has, by listing and byte for byte. Reads only."""
 
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -126,7 +127,9 @@ def _judge(root: Path, differs: Callable[[Entry, Path], Fault], manifest: Manife
     """Judge a file by its size, and by `differs` if that is right."""
     path = root / manifest.keys[row]
     try:
-        return differs(manifest.at(row), path) if path.stat().st_size == manifest.sizes[row] else "damaged"
+        seen = path.lstat()  # a link may lead anywhere: it is no file of the cache
+        is_there = stat.S_ISREG(seen.st_mode) and seen.st_size == manifest.sizes[row]
+        return differs(manifest.at(row), path) if is_there else "damaged"
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
     except OSError:

@@ -95,7 +95,8 @@ class Repair:
         SourceChanged if the source no longer has what was sealed, before anything is touched.
         """
         wanted = self._as_listed()
-        plan = Plan(check=wanted)
+        links = frozenset(key for key in self.bad if self.place.path(key).is_symlink())  # whatever they lead to
+        plan = Plan(copy=wanted.where(links.__contains__), check=wanted.without(links))
         holdings = look(self.place.root)
         check_space(self.place, Plan(copy=wanted), holdings, replace(self.settings, volume=self.seal.volume))
         ssd.prepare(self.place)

@@ -58,7 +58,8 @@ def read_records(opened: Callable[[str], BinaryIO], root: Path) -> tuple[Seal, M
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Damaged(
             f"no seal at {root}: the cache was never completed, or a run is under way or was interrupted",
-            hint=f"python -m tusz_cache.sync SOURCE {root}",
+            hint=f"python -m tusz_cache.sync SOURCE {root} completes and seals it; one that was copied otherwise is "
+            f"adopted by python -m tusz_cache.verify {root} --level full --against SOURCE",
         ) from error
     except OSError as error:
         raise TargetError(f"cannot read {meta}: {error.strerror}", hint="check its permissions and its disk") from error

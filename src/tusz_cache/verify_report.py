@@ -31,6 +31,7 @@ class VerifyReport:
     vanished: tuple[str, ...] = ()  # in the manifest, no longer at the source
     added: tuple[str, ...] = ()  # at the source, not in the manifest; those not at the target are missing, too
     sealed: bool = True
+    is_store: bool = False  # a packed store, which has no source to repair it from
     adopted: bool = False  # manifest and seal were written, since the cache had none and is whole
     repaired: tuple[str, ...] = ()  # were missing or damaged
     bytes_fetched: int = 0
@@ -121,6 +122,8 @@ class VerifyReport:
         sync = f"python -m tusz_cache.sync {shlex.quote(self.source or 'SOURCE')} {target}"
         if self.ok:
             return f"python -m tusz_cache.doctor {target}"
+        if self.is_store:
+            return f"python -m tusz_cache.pack CACHE {target}"
         if not self.sealed:
             return f"{sync} --adopt"
         if not self._is_whole:

@@ -20,7 +20,7 @@ from tusz_cache.planning import Listing, list_source, open_for
 from tusz_cache.progress import Progress
 from tusz_cache.repairing import Repair, restore
 from tusz_cache.seal import Seal
-from tusz_cache.sealed import read_sealed, read_set_aside, refuse_store
+from tusz_cache.sealed import is_store, read_sealed, read_set_aside, refuse_store
 from tusz_cache.settings import SyncSettings
 from tusz_cache.ssd import Target
 from tusz_cache.stores.base import Access, Source
@@ -84,6 +84,7 @@ def verify_cache(
         added=seen.differences.added,
         adopted=seen.adopted,
         sealed=seen.sealed,
+        is_store=is_store(place.root),
         repaired=seen.repaired,
         bytes_fetched=seen.bytes_fetched,
     )

@@ -275,3 +275,17 @@ def test_a_repair_is_told_to_a_person(synced, target, repair):
     verdict = verify_cache(target, progress=Progress("quiet"))
     assert (7, True) == (verdict.exit_code, f"verify {target} --repair" in verdict.as_text())
     assert "dev/a.npz" in repair().as_text()
+
+
+def test_a_link_is_no_file_of_the_cache(synced, target, repair, tmp_path):
+    """A file that became a link to equal bytes elsewhere is damage, which repair fetches: the guard admits no links."""
+    manifest, _ = records(target)
+    path = target / "train" / "c.npz"
+    path.rename(tmp_path / "elsewhere.npz")
+    path.symlink_to(tmp_path / "elsewhere.npz")
+
+    for level in ("quick", "full"):
+        assert ("train/c.npz",) == verify_cache(target, level=level, progress=Progress("quiet")).damaged
+    assert ("train/c.npz",) == repair().repaired
+    assert not path.is_symlink()
+    check_repaired(synced, target, manifest)

@@ -8,13 +8,14 @@ from typing import Literal
 from tusz_cache.errors import Damaged, UsageError
 from tusz_cache.guarding.admitted import AdmittedCache
 from tusz_cache.guarding.guard import CacheGuard
+from tusz_cache.guarding.stages import is_url
 from tusz_cache.guarding.values import Ruling, Verdict
 from tusz_cache.packing.index import INDEX, from_bytes
 from tusz_cache.packing.packed import PackedStore
 from tusz_cache.packing.rows import Backend, Directory, Files
 from tusz_cache.packing.unpacked import NpzStore, look_at
 from tusz_cache.packing.windows import WindowStore
-from tusz_cache.tusz import split_of
+from tusz_cache.tusz import SPLITS, split_of
 
 
 def open_store(
@@ -51,6 +52,10 @@ def files_of(store: AdmittedCache | str | PathLike[str], split: str) -> tuple[Pa
     if isinstance(store, AdmittedCache):
         keys = {key for key in store.files() if split_of(key) == split and key.count("/") == 1}
         return store.root, store, keys
+    if is_url(os.fspath(store)):
+        raise UsageError(f"{store} is a URL: windows are read from disk", hint="sync it to a disk first, and pack it")
+    if split not in SPLITS:
+        raise UsageError(f"there is no split {split!r}", hint=f"name one of {', '.join(SPLITS)}")
     root = Path(store)
     folder = root / split
     paths = folder.iterdir() if folder.is_dir() else ()

@@ -11,7 +11,7 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from tusz_cache import sealing, ssd
-from tusz_cache.checking import check_files
+from tusz_cache.checking import check_files, without_damaged
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
 from tusz_cache.entry import META, Entry
@@ -106,11 +106,16 @@ class _Run:
         if begun:
             self._believe_untouched()
         holdings = look(self.place.root)
+        if begun and holdings.seal is not None:
+            self.watcher.say("reading what is there")
+            holdings = without_damaged(self.place.root, holdings, self.watcher)
         proven = holdings.files.proven()
         if begun and (lies := self._lies_there(proven)):
             return self._report(lies)
         sealing.unseal(self.place)
         if not begun:
+            if len(holdings.files):
+                self.watcher.say("removing the store of another cache, data type or choice of splits")
             holdings, proven = self._emptied(holdings), Manifest()
             ssd.write_file(self.place, self.place.meta / PACKING, job)
         claims = read_claims(self.place, splits, proven)
