@@ -76,9 +76,9 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path, say: Say) -> Path | None:
-    """Return the whole checkpoint of the highest step; None if there is none.
+    """Return the whole checkpoint of the highest step; None if no run ever finished one.
 
-    Torn ones are passed over, and `say` says so.
+    Torn ones are passed over, and `say` says so. Raises BadCheckpoint if all are torn.
     """
     for path in sorted(folder.glob("step-*.pt")):
         if not _record_of(path).exists():
@@ -90,6 +90,11 @@ def newest(folder: Path, say: Say) -> Path | None:
             say(f"warning: {error}: passed over")
         else:
             return folder / record.file
+    if any(folder.glob("step-*.json")):  # to begin anew would throw away what they stand for
+        raise BadCheckpoint(
+            f"{folder} has checkpoints, but none that is whole and of this version's form",
+            hint="repair the folder, or begin anew with --resume never, which sets it aside",
+        )
     return None
 
 

@@ -61,7 +61,7 @@ class TrainReport:
 
     def as_text(self) -> str:
         """Return lines for a person."""
-        done = "over" if self.is_over else "stopped in time: the same command goes on"
+        done = "over" if self.is_over else "stopped in time: run it again with --resume auto, the default, to go on"
         rows = [("run", f"{self.run}, {done}"), ("steps", f"{self.steps} of {self.total}, {self.skipped} skipped")]
         if self.best_metric is not None:
             found = f"SzCORE event F1 {self.best_metric:.3f} at threshold {self.best_threshold}, step {self.best_step}"

@@ -99,7 +99,7 @@ def test_time_that_is_up_stops_in_time(cache: Path, tmp_path: Path):
 
     assert 75 == stopped.code, stopped.err
     assert [0] == steps(tmp_path)
-    assert "the same command goes on" in stopped.out
+    assert "run it again with --resume auto" in stopped.out
 
 
 @pytest.mark.parametrize("accumulation", [2, 3])
@@ -241,3 +241,15 @@ def test_going_back_leaves_no_later_checkpoint(cache: Path, unbroken: Path, tmp_
     assert [1, 2, 3, 4, 4, 5] == [line["step"] for line in metrics(tmp_path)]
     run(config)
     check_same(unbroken, tmp_path)
+
+
+def test_a_run_whose_checkpoints_are_all_torn_does_not_begin_anew(cache: Path, tmp_path: Path):
+    """To begin at step 0 in silence would throw away what was trained: the run stops, and says how to begin anew."""
+    config = config_of(cache, tmp_path)
+    run(config, stop_at=2)
+    for path in (tmp_path / "checkpoints" / "tiny").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:100])
+
+    with pytest.raises(BadCheckpoint, match="none that is whole") as raised:
+        run(config, stop_at=3)
+    assert "--resume never" in raised.value.hint
