@@ -3,9 +3,12 @@
 import argparse
 import contextlib
 import io
+import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tusz_cache import cli
 from tusz_cache.errors import UsageError
@@ -61,11 +64,21 @@ def _seconds(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status. Of several processes, the first one speaks."""
     options = parser().parse_args(argv)
-    if os.environ.get("RANK", "0") == "0":
-        return cli.run(options, lambda progress: _train(options, progress))
-    options.quiet = True
-    with contextlib.redirect_stdout(io.StringIO()):
-        return cli.run(options, lambda progress: _train(options, progress))
+    is_first, is_alone = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") == "1"
+    options.quiet = options.quiet or not is_first
+    with contextlib.nullcontext() if is_first else contextlib.redirect_stdout(io.StringIO()):
+        status = cli.run(options, lambda progress: _train(options, progress))
+    if not is_alone:
+        _end(status)
+    return status
+
+
+def _end(status: int) -> NoReturn:
+    """End this process at once, now that all is written: gloo's threads may abort one that ends the usual way."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _train(options: argparse.Namespace, progress: Progress) -> cli.Report:
