@@ -43,6 +43,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "manifest_file",
     "keys",
     "plan",
+    "plan_file",
+    "shard",
     "seal",
     "sealed",
     # the target
@@ -147,6 +149,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "packing.report",
         "packing.writer",
     ),
+    "run",
+    "sharding",
     "workflow",
     "measuring",
     "doctor_report",

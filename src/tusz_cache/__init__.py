@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tusz_cache.planning import plan_copy
     from tusz_cache.report import SyncReport
     from tusz_cache.settings import SyncSettings
+    from tusz_cache.shard import Shard
+    from tusz_cache.sharding import copy_shard, finish_shards, write_plan
     from tusz_cache.stores.base import Access
     from tusz_cache.tusz import check_disjoint, recordings
     from tusz_cache.tusz_windows import Category, WindowManifest
@@ -52,6 +54,7 @@ _HOMES = {
     "PackReport": "packing.report",
     "PackedStore": "packing.packed",
     "Plan": "plan",
+    "Shard": "shard",
     "SyncReport": "report",
     "SyncSettings": "settings",
     "UsageError": "errors",
@@ -61,7 +64,9 @@ _HOMES = {
     "WindowStore": "packing.windows",
     "__version__": "version",
     "check_disjoint": "tusz",
+    "copy_shard": "sharding",
     "diff": "plan",
+    "finish_shards": "sharding",
     "open_store": "packing.store",
     "pack_cache": "packing.writer",
     "plan_copy": "planning",
@@ -70,6 +75,7 @@ _HOMES = {
     "read_windows": "packing.npz",
     "recordings": "tusz",
     "verify_cache": "verifying",
+    "write_plan": "sharding",
 }
 
 __all__ = [
@@ -90,6 +96,7 @@ __all__ = [
     "PackReport",
     "PackedStore",
     "Plan",
+    "Shard",
     "SyncReport",
     "SyncSettings",
     "UsageError",
@@ -99,7 +106,9 @@ __all__ = [
     "WindowStore",
     "__version__",
     "check_disjoint",
+    "copy_shard",
     "diff",
+    "finish_shards",
     "open_store",
     "pack_cache",
     "plan_copy",
@@ -108,6 +117,7 @@ __all__ = [
     "read_windows",
     "recordings",
     "verify_cache",
+    "write_plan",
 ]
 
 

@@ -2,6 +2,8 @@
 
 On one kernel `flock` is the truth: it ends with the holder, however that ends. A volume may also be mounted on another
 machine whose kernel does not see our lock; there the note counts, as long as its holder keeps refreshing it.
+
+Shards work side by side: each has a lock of its own, and a share of the target's lock, so that nobody has that alone.
 """
 
 import contextlib
@@ -18,6 +20,8 @@ from pathlib import Path
 from tusz_cache.errors import LockHeld
 from tusz_cache.ssd import Target, open_note, rewrite
 
+NAME = "lock"
+PLANNING = "makes a plan for shards"
 BEAT = 15.0  # seconds between two refreshes of the note
 SILENT = 120.0  # seconds after which a note from another machine counts as left behind
 GRACE = 5.0  # seconds for the workers of a killed process to end
@@ -30,11 +34,12 @@ class Holder:
     pid: int
     boot_id: str
     host: str
+    work: str = ""  # what for, where somebody may wait for it
 
     @classmethod
-    def me(cls) -> "Holder":
+    def me(cls, work: str = "") -> "Holder":
         """Return this process."""
-        return cls(os.getpid(), _boot_id(), socket.gethostname())
+        return cls(os.getpid(), _boot_id(), socket.gethostname(), work)
 
 
 def _boot_id() -> str:
@@ -53,15 +58,42 @@ def may_be_alive(note: Holder, me: Holder, silent_for: float) -> bool:
 
 
 @contextlib.contextmanager
-def locked(target: Target) -> Iterator[int]:
-    """Hold the target's lock. Yields its file descriptor, for workers to share. Raises LockHeld."""
-    path = target.meta / "lock"
+def locked(target: Target, work: str = "", *, patient: bool = False) -> Iterator[int]:
+    """Hold the target's lock, alone. Yields its file descriptor, for workers to share. Raises LockHeld.
+
+    work: what for, e.g. PLANNING, for those who wait. patient: wait whether a silent holder on another machine is
+    gone, as after a preemption; up to SILENT seconds.
+    """
+    with _held(target.meta / NAME, work, patient=patient) as descriptor:
+        for path in target.meta.glob(f"{NAME}-*"):  # of shards on machines that do not share the kernel
+            _refuse_living(path, patient=patient)
+        yield descriptor
+
+
+@contextlib.contextmanager
+def locked_shard(target: Target, suffix: str) -> Iterator[tuple[int, int]]:
+    """Hold a shard's own lock, and its share of the target's, patiently. Yields their descriptors. Raises LockHeld.
+
+    Of a target's lock there are many shares, and while one is held nobody has it alone. Nothing is written there.
+    """
+    path = target.meta / NAME
+    common = open_note(path)
+    try:
+        _acquire(common, path, fcntl.LOCK_SH)
+        with _held(target.meta / f"{NAME}-{suffix}", patient=True) as own:
+            _refuse_living(path, patient=True)  # after the note of its own is left: of two that come at once one sees the other
+            yield common, own
+    finally:
+        os.close(common)
+
+
+@contextlib.contextmanager
+def _held(path: Path, work: str = "", *, patient: bool) -> Iterator[int]:
     descriptor = open_note(path)
     try:
-        _acquire(descriptor, path)
-        if not path.exists() or os.fstat(descriptor).st_ino != path.stat().st_ino:
-            raise _held(None, path)  # somebody deleted the file meanwhile, and a third one may hold the new one
-        rewrite(descriptor, json.dumps(asdict(Holder.me())).encode(), path)
+        _acquire(descriptor, path, fcntl.LOCK_EX)
+        _refuse_living(path, patient=patient)
+        rewrite(descriptor, json.dumps(asdict(Holder.me(work))).encode(), path)
         done = threading.Event()
         beat = threading.Thread(target=_refresh, args=(descriptor, done), name="lock-note", daemon=True)
         beat.start()
@@ -80,22 +112,41 @@ def _refresh(descriptor: int, done: threading.Event) -> None:
         os.utime(descriptor)
 
 
-def _acquire(descriptor: int, path: Path) -> None:
+def _acquire(descriptor: int, path: Path, how: int) -> None:
+    """Get the kernel's lock, exclusive or shared."""
     deadline = time.monotonic() + GRACE
     while True:
-        note = _read(descriptor)
+        notes = _notes(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             break
         except BlockingIOError as error:
             # a killed process leaves workers that end within moments
-            if note is None or _runs(note.pid) or time.monotonic() > deadline:
-                raise _held(note, path) from error
+            alive = [note for note in notes if _runs(note.pid)]
+            # and who just got the lock says at once who it is
+            if alive or time.monotonic() > deadline:
+                raise _refusal(*(alive or notes)[:1], path=path) from error
             time.sleep(0.05)
-    me = Holder.me()
-    silent_for = time.time() - os.fstat(descriptor).st_mtime
-    if note is not None and may_be_alive(note, me, silent_for):
-        raise _held(note, path)
+    if not path.exists() or os.fstat(descriptor).st_ino != path.stat().st_ino:
+        raise _refusal(path=path)  # somebody deleted the file meanwhile, and a third one may hold the new one
+
+
+def _notes(path: Path) -> list[Holder]:
+    """Return who may hold the lock at `path`: who has it alone, or the shards."""
+    return [note for at in (path, *sorted(path.parent.glob(f"{path.name}-*"))) if (note := _noted(at)) is not None]
+
+
+def _refuse_living(path: Path, *, patient: bool) -> None:
+    """Raise LockHeld if the note at `path` is of a process on another kernel that may be alive."""
+    while (note := _noted(path)) is not None:
+        with contextlib.suppress(FileNotFoundError):  # released meanwhile
+            left = path.stat().st_mtime
+            if not may_be_alive(note, Holder.me(), time.time() - left):
+                return
+            while patient and time.time() - left < SILENT and path.stat().st_mtime == left:
+                time.sleep(0.5)
+            if not patient or (path.stat().st_mtime != left and _noted(path) is not None):
+                raise _refusal(note, path=path)
 
 
 def _runs(pid: int) -> bool:
@@ -108,20 +159,19 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _read(descriptor: int) -> Holder | None:
+def _noted(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
-    except (ValueError, TypeError):
+        return Holder(**json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
         return None  # released, or torn by a crash: the kernel's lock decides
 
 
-def _held(note: Holder | None, path: Path) -> LockHeld:
+def _refusal(note: Holder | None = None, *, path: Path) -> LockHeld:
     if note is None:
         return LockHeld("another process works on this target", hint="wait until it ends")
-    who = f"process {note.pid} on {note.host} works on this target"
-    if not may_be_alive(note, Holder.me(), silent_for=0.0):
-        return LockHeld(who, hint="wait until it ends, or stop it: Ctrl-C or `kill` lets it keep what it has")
-    return LockHeld(
-        who,
-        hint=f"wait until it ends; if that machine is gone, its lock lapses {SILENT:.0f} s after the last sign: {path}",
-    )
+    hint = "wait until it ends, or stop it: Ctrl-C or `kill` lets it keep what it has"
+    if may_be_alive(note, Holder.me(), silent_for=0.0):
+        hint = f"wait until it ends; if that machine is gone, its lock lapses {SILENT:.0f} s after the last sign: {path}"
+    error = LockHeld(f"process {note.pid} on {note.host} works on this target", hint=hint)
+    error.work = note.work
+    return error
