@@ -47,8 +47,7 @@ class Holdings:
 def look(root: Path, shard: str = "") -> Holdings:
     """Read a target's records and stat its files. A target that does not exist holds nothing. Raises TargetError.
 
-    shard: suffix of the shard that looks, which reads the target's journal and its own; "": not for a shard. The journals
-    of all shards are then read.
+    shard: suffix of the shard that looks: it reads the target's journal and its own. "": the journals of all.
     """
     if not root.is_dir():
         return Holdings()

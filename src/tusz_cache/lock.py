@@ -36,6 +36,10 @@ class Holder:
     host: str
     work: str = ""  # what for, where somebody may wait for it
 
+    def as_note(self) -> bytes:
+        """Return what the lock's file says."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value or name != "work"}).encode()
+
     @classmethod
     def me(cls, work: str = "") -> "Holder":
         """Return this process."""
@@ -81,7 +85,9 @@ def locked_shard(target: Target, suffix: str) -> Iterator[tuple[int, int]]:
     try:
         _acquire(common, path, fcntl.LOCK_SH)
         with _held(target.meta / f"{NAME}-{suffix}", patient=True) as own:
-            _refuse_living(path, patient=True)  # after the note of its own is left: of two that come at once one sees the other
+            _refuse_living(
+                path, patient=True
+            )  # after the note of its own is left: of two that come at once one sees the other
             yield common, own
     finally:
         os.close(common)
@@ -93,7 +99,7 @@ def _held(path: Path, work: str = "", *, patient: bool) -> Iterator[int]:
     try:
         _acquire(descriptor, path, fcntl.LOCK_EX)
         _refuse_living(path, patient=patient)
-        rewrite(descriptor, json.dumps(asdict(Holder.me(work))).encode(), path)
+        rewrite(descriptor, Holder.me(work).as_note(), path)
         done = threading.Event()
         beat = threading.Thread(target=_refresh, args=(descriptor, done), name="lock-note", daemon=True)
         beat.start()
@@ -171,7 +177,9 @@ def _refusal(note: Holder | None = None, *, path: Path) -> LockHeld:
         return LockHeld("another process works on this target", hint="wait until it ends")
     hint = "wait until it ends, or stop it: Ctrl-C or `kill` lets it keep what it has"
     if may_be_alive(note, Holder.me(), silent_for=0.0):
-        hint = f"wait until it ends; if that machine is gone, its lock lapses {SILENT:.0f} s after the last sign: {path}"
+        hint = (
+            f"wait until it ends; if that machine is gone, its lock lapses {SILENT:.0f} s after the last sign: {path}"
+        )
     error = LockHeld(f"process {note.pid} on {note.host} works on this target", hint=hint)
     error.work = note.work
     return error

@@ -37,9 +37,7 @@ class StoredPlan:
     def of(cls, source: str, listed: Manifest, markers: int, filters: Filters, part_size: int) -> "StoredPlan":
         """Return the plan with its name, which is that of `plan.diff` for these values."""
         named = plan_id(filters.within(listed), filters, str(part_size))
-        return cls(
-            plan_id=named, source=source, filters=filters, part_size=part_size, markers=markers, listed=listed
-        )
+        return cls(plan_id=named, source=source, filters=filters, part_size=part_size, markers=markers, listed=listed)
 
     @property
     def wanted(self) -> Manifest:
@@ -118,21 +116,20 @@ def from_lines(lines: Iterable[bytes], *, path: str) -> StoredPlan:
         header: dict[str, Any] = orjson.loads(next(rows, b""))
         if header["format"] != FORMAT:
             raise Damaged(
-                f"{path} has format {header['format']}, this version reads {FORMAT}", hint=f"update tusz_cache, or {_ANEW}"
+                f"{path} has format {header['format']}, this version reads {FORMAT}",
+                hint=f"update tusz_cache, or {_ANEW}",
             )
         whole, draft = hashlib.sha256(), Draft()
         for line in rows:
             whole.update(line)
             row = _parsed(line)
             draft.append(row["key"], row["size"], row["etag"])
-        if whole.hexdigest() != header["sha256"]:
-            raise ValueError("rows are missing, or were changed")
         filters = Filters(tuple(header["include"]), tuple(header["exclude"]))
         plan = StoredPlan.of(header["source"], draft.latest(), header["markers"], filters, header["part_size"])
-        if plan.plan_id != header["plan_id"]:
-            raise ValueError("its plan_id is that of another plan")
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Damaged(f"{path} cannot be read: {error}", hint=_ANEW) from error
+    if (whole.hexdigest(), plan.plan_id) != (header.get("sha256"), header.get("plan_id")):
+        raise Damaged(f"{path} does not hold what it says: rows are missing, or were changed", hint=_ANEW)
     return plan
 
 

@@ -32,8 +32,8 @@ def prepared(
 ) -> "Iterator[tuple[Run, int]]":
     """Yield a run that nothing speaks against, and the target's lock.
 
-    work: what the lock is for; holders that fell silent are then waited out. planned: what is listed is the stored plan,
-    where there is one, and nothing is copied.
+    work: what the lock is for; holders that fell silent are then waited out. planned: the stored plan says what is
+    listed, where there is one, and nothing will be copied.
     Raises as `populate_cache`; PlanDiffers.
     """
     refuse_store(place.root)
@@ -107,12 +107,14 @@ class Run:
         return self.report(outcome, manifest, sealed=True)
 
     def store_plan(self) -> bool:
-        """Write the plan for shards to carry out. Returns False if there is nothing to do."""
+        """Write the plan for shards to carry out. Returns False if there is nothing to do.
+
+        Once the lock is free, `sealing.make_durable`: other machines must not find it held.
+        """
         if self._is_done_already(self.whole(Outcome())):
             return False
         self.begin().close()
         ssd.write_file(self.place, self.place.meta / plan_file.NAME, plan_file.to_lines(self.to_store()))
-        sealing.make_durable(self.place)
         return True
 
     def to_store(self) -> StoredPlan:

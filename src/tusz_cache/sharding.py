@@ -56,13 +56,15 @@ def write_plan(
 ) -> Plan:
     """List, diff, check limits and space, take the old seal off, and store the plan for `copy_shard`.
 
-    What is there counts, also what shards of an earlier plan have copied, so it may be called again at any time. If there
-    is nothing to do, nothing changes. Returns and raises as `plan_copy`; LockHeld while a shard works.
+    What is there counts, also what shards of an earlier plan have copied, so it may be called again at any time. If
+    there is nothing to do, nothing changes. Returns and raises as `plan_copy`; LockHeld while a shard works.
     """
     settings = replace(settings or SyncSettings(), **changes)
     place = Target(target_path(target), settings.durability)
-    with progress or Progress() as watcher, prepared(source, place, settings, watcher, work=PLANNING) as (run, _):
-        run.store_plan()
+    with progress or Progress() as watcher:
+        with prepared(source, place, settings, watcher, work=PLANNING) as (run, _):
+            run.store_plan()
+        sealing.make_durable(place)
         return run.plan
 
 
@@ -86,7 +88,9 @@ def copy_shard(
     with progress or Progress() as watcher:
         refuse_store(place.root)
         work = _Shard(shard, open_for(source, place, settings), place, settings, watcher)
-        return replace(work.carry_out(source), seconds=time.monotonic() - began)
+        report = work.carry_out(source)
+        sealing.make_durable(place)  # the last records, for who finishes, and that the lock is free
+        return replace(report, seconds=time.monotonic() - began)
 
 
 def finish_shards(
@@ -111,14 +115,15 @@ def finish_shards(
 
 
 def populate_with(
-    executor: Executor, count: int, source: str, place: Target, settings: SyncSettings, watcher: Progress
+    executor: Executor, count: int, *, source: str, place: Target, settings: SyncSettings, watcher: Progress
 ) -> SyncReport:
     """Plan, have `executor` copy `count` shards, finish. Raises Incomplete if it lost some; as `populate_cache`."""
     shards = Shard.all(count)
     with prepared(source, place, settings, watcher, work=PLANNING) as (run, _):
         if not run.store_plan():
             return run.report(Outcome(), run.whole(Outcome()), sealed=True)
-        watcher.start(run.plan.copy.bytes + run.plan.check.bytes, len(run.plan.copy) + len(run.plan.check))
+    sealing.make_durable(place)
+    watcher.start(run.plan.copy.bytes + run.plan.check.bytes, len(run.plan.copy) + len(run.plan.check))
     futures = [_submitted(executor, source, str(place.root), shard, settings) for shard in shards]
     reports: list[SyncReport] = []
     errors: list[CacheError] = []
@@ -138,11 +143,11 @@ def populate_with(
     if errors:
         raise errors[0]
     if lost:
-        error = next(iter(lost.values()))
+        first = next(iter(lost.values()))
         raise Incomplete(
-            f"the workers of shards {_named(list(lost))} were lost: {type(error).__name__}: {error}",
+            f"the workers of shards {_named(list(lost))} were lost: {type(first).__name__}: {first}",
             hint="run again: what is whole is kept",
-        ) from error
+        ) from first
     copied = together(reports)
     if copied.failures:
         return copied
@@ -228,7 +233,6 @@ class _Shard:
             outcome = part.copy(book, tuple(locks))
         finally:
             book.close()
-        sealing.make_durable(self.place)  # the last records, for who finishes elsewhere
         return self._report(part, outcome)
 
     def _journal(self, part: Run, plan_id: str) -> Journal:
@@ -257,9 +261,9 @@ class _Shard:
 def _finish(source: str, place: Target, settings: SyncSettings, watcher: Progress) -> SyncReport:
     if not place.meta.is_dir():
         raise Incomplete(f"nothing was copied to {place.root}", hint="write a plan with --plan, then run its shards")
-    with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (run, lock):
-        plan, plans = _unpinned_done(run), run.holdings.replay.plans
-        run = replace(run, plan=plan)
+    with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (found, lock):
+        plan, plans = _unpinned_done(found), found.holdings.replay.plans
+        run = replace(found, plan=plan)
         if others := {name for name, _ in plans} - {plan.plan_id}:
             raise PlanDiffers(
                 f"shards have worked on plan {min(others)}, not on {plan.plan_id}",
@@ -277,7 +281,9 @@ def _unpinned_done(run: Run) -> Plan:
     """
     plan, done, files = run.plan, run.holdings.replay.done, run.holdings.files.proven()
     here = files.where(lambda key: key in plan.check and plan.check[key].etag is None and key in done)
-    return replace(plan, check=plan.check.without(frozenset(here.keys)), unchanged=Manifest.merged(plan.unchanged, here))
+    return replace(
+        plan, check=plan.check.without(frozenset(here.keys)), unchanged=Manifest.merged(plan.unchanged, here)
+    )
 
 
 def _refuse(run: Run, counts: set[int]) -> NoReturn:

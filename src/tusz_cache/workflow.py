@@ -43,7 +43,8 @@ def populate_cache(
         raise UsageError("shards are for an executor", hint="pass executor=, or leave shards out")
     with progress or Progress() as watcher:
         if executor is not None:
-            report = populate_with(executor, shards or SHARDS, source, place, settings, watcher)
+            count = SHARDS if shards is None else shards
+            report = populate_with(executor, count, source=source, place=place, settings=settings, watcher=watcher)
         else:
             with prepared(source, place, settings, watcher) as (run, lock):
                 report = run.carry_out((lock,))
