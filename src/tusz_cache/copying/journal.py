@@ -52,13 +52,15 @@ class Replay:
     good_bytes: int = 0  # length of the part that can be read
 
     def then(self, later: "Replay") -> "Replay":
-        """Return what both say, `later` having the last word. Numbers and length are those of `later`. Pure."""
-        renewed = later.started | later.gone
+        """Return what both say, `later`, a shard's, having the last word. Numbers and length are its own. Pure.
+
+        Shards delete nothing, so there is nothing `gone` in it.
+        """
         return Replay(
-            Manifest.merged(self.done.without(later.gone | later.doubted), later.done),
-            {key: claim for key, claim in self.open.items() if key not in renewed} | later.open,
-            (self.started - later.gone) | later.started,
-            (self.gone - later.started) | later.gone,
+            Manifest.merged(self.done.without(later.doubted), later.done),
+            {key: claim for key, claim in self.open.items() if key not in later.started} | later.open,
+            self.started | later.started,
+            self.gone - later.started,
             self.doubted | later.doubted,
             self.plans | later.plans,
             later.files,
