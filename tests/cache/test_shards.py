@@ -7,12 +7,14 @@ import pickle
 import shutil
 import threading
 import time
+import uuid
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
 import pytest
 
 from tests.cache.conftest import Bucket
@@ -464,16 +466,21 @@ def test_a_plan_beside_a_seal_is_done_with(steps: Steps, filled: Bucket, monkeyp
     assert steps.finish().sealed
 
 
-def test_a_source_without_marks_is_finished(tmp_path: Path, filled: Bucket):
-    """Objects without ETags are checked by each shard again, and the finisher takes what shards have recorded."""
-    filled.configure(checksum="crc64nvme", faults=[{"key": "*", "do": "no_etag", "times": -1}])
-    root, target = f"{filled.server.url}/_index/{filled.name}/", tmp_path / "t"
-    settings = dataclasses.replace(filled.settings(), access=type(filled.settings().access)())
-    for index in (1, 2):
-        assert 0 == copy_shard(root, target, Shard(index, 2), settings=settings, progress=QUIET).exit_code
-
-    assert finish_shards(root, target, settings=settings, progress=QUIET).sealed
-    assert filled.contents() == tree(target)
+def test_a_source_without_marks_is_finished(target: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where a store tells no versions, shards check again what they find, and the finisher takes what they recorded."""
+    monkeypatch.setattr("tusz_cache.stores.schemes.Scheme.mark", lambda *_: None)
+    filesystem, folder = fsspec.filesystem("memory"), f"/{uuid.uuid4().hex}"
+    for key in ("train/a.npz", "train/b.npz"):
+        filesystem.pipe_file(f"{folder}/{key}", key.encode())
+    try:
+        copy_shard(f"memory:/{folder}", target, Shard(1, 2), progress=QUIET)
+        with pytest.raises(Incomplete):
+            finish_shards(f"memory:/{folder}", target, progress=QUIET)
+        copy_shard(f"memory:/{folder}", target, Shard(2, 2), progress=QUIET)
+        assert finish_shards(f"memory:/{folder}", target, progress=QUIET).sealed
+        assert {"train/a.npz": b"train/a.npz", "train/b.npz": b"train/b.npz"} == tree(target)
+    finally:
+        filesystem.rm(folder, recursive=True)
 
 
 # locks
