@@ -210,6 +210,7 @@ def test_dask_workers_one_killed(server: S3Server, tmp_path: Path, monkeypatch: 
         distributed.Client(cluster) as client,
         client.get_executor() as executor,
     ):
+        pids += client.run(os.getpid).values()
         report = populate_cache(
             "s3://bucket", target, settings=settings, progress=Killing("quiet"), executor=executor, shards=4
         )
