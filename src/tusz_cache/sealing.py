@@ -69,14 +69,19 @@ def open_journal(place: Target, holdings: Holdings) -> Journal:
 
     The target's lock is held, so no shard writes.
     """
-    book, others = Journal(place, holdings.replay), holdings.elsewhere
+    state, others = holdings.replay, holdings.elsewhere
     if others.good_bytes:
-        book.record(kept_record(entry) for entry in others.done)
-        book.claim(others.open.values())
-        book.sync()
+        book = Journal(place, state)
+        try:
+            book.record(kept_record(entry) for entry in others.done)
+            book.claim(others.open.values())
+            book.sync()
+        finally:
+            book.close()  # there are volumes that commit no file while it is open
         make_durable(place)  # before what it replaces is gone
+        state = replace(state, files=book.number(), good_bytes=(place.meta / journal.NAME).stat().st_size)
     _remove_shards(place)
-    return book
+    return Journal(place, state)
 
 
 def make_durable(place: Target) -> None:

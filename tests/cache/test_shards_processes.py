@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tusz_cache import Access, CacheGuard, Durability, SyncSettings, populate_ca
 from tusz_cache.progress import Progress
 
 MIB = 1024**2
+DOCS = Path(__file__).parents[2] / "docs"
 WORKERS = 2  # requests of a shard at once
 
 
@@ -118,27 +120,25 @@ def test_shards_killed_at_random(server: S3Server, tmp_path: Path):
     assert whole == tree(target)
 
 
-SLURM = """
-set -eu
-python() { "$PYTHON" "$@"; }
-sync() { python -m tusz_cache.sync s3://bucket "$TARGET" --endpoint-url "$URL" --quiet "$@"; }
-sync --plan > "$TARGET.log"
-for SLURM_ARRAY_TASK_ID in 1 2 3; do
-  (sync --shard "$SLURM_ARRAY_TASK_ID/3" > "$TARGET.$SLURM_ARRAY_TASK_ID.log") &
-done
-wait
-sync --finish >> "$TARGET.log"
-"""
-
-
 def test_a_slurm_array(server: S3Server, tmp_path: Path):
-    """The script of docs/sharding.md: one task for each shard at once, then one that finishes."""
+    """The scripts of docs/sharding.md do it: a plan, a task for each shard at once, then one that finishes."""
     server.configure(bytes_per_second=None)
     target = tmp_path / "target"
-    env = environment({"PYTHON": sys.executable, "TARGET": str(target), "URL": server.url})
-    ran = subprocess.run(["bash", "-c", SLURM], env=env, capture_output=True, text=True, timeout=120, check=False)
+    blocks = re.findall(r"```bash\n(.*?)```", (DOCS / "sharding.md").read_text(encoding="utf-8"), re.DOTALL)
+    [array] = [block for block in blocks if "--array=1-16" in block]
+    plan, finish = re.findall(r'--wrap "(.*?)"', next(block for block in blocks if "--wrap" in block))
 
-    assert 0 == ran.returncode, ran.stderr
+    def task(script: str, **env: str) -> subprocess.Popen[str]:
+        script = script.replace("SOURCE TARGET", f"s3://bucket {target} --endpoint-url {server.url} --quiet")
+        script = script.replace("python -m", f"{sys.executable} -m").replace("/16", "/4")
+        command, clean = ["bash", "-euc", script], environment(env)
+        return subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    codes = [ended(task(plan)).code]
+    codes += [ended(each).code for each in [task(array, SLURM_ARRAY_TASK_ID=str(n)) for n in range(1, 5)]]
+    codes += [ended(task(finish)).code]
+
+    assert [0] * 6 == codes
     assert wanted(server) == tree(target)
     assert (target / META / "seal.json").exists()
 

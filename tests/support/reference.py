@@ -164,6 +164,12 @@ def _json() -> Iterator[str]:
     yield _sample("`sync`", synced.as_dict())
     plan = Plan(copy=Manifest.of([Entry(_ENTRY.key, _ENTRY.size, _ENTRY.etag)]), plan_id="0123456789abcdef")
     yield _sample("`sync --dry-run`", {"dry_run": True, **plan.as_dict(delete=False)})
+    planned = {
+        "planned": True,
+        **plan.as_dict(delete=False),
+        "shards": {"2": [{"files": 1, "bytes": _ENTRY.size}, {"files": 0, "bytes": 0}]},
+    }
+    yield _sample("`sync --plan`; `shards` for 2, 4, 8, 16 and 32 of them", planned)
     verified = VerifyReport(
         target="/ssd/tusz",
         level="full",
