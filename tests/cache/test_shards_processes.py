@@ -66,14 +66,15 @@ def test_four_shards_at_once_one_killed(server: S3Server, room: Path):
     planned = run("sync", *how, "--plan")
     shards = [start("sync", *how, "--shard", f"{number}/4") for number in range(1, 5)]
     wait_for_bytes(server, 4 * MIB)
+    server.configure(bytes_per_second=20_000)  # all are at work until the third is killed
     twice = run("sync", *how, "--shard", "1/4")
     early = run("sync", *how, "--finish")
     shards[2].kill()
     assert -signal.SIGKILL == ended(shards[2]).code
+    server.configure(bytes_per_second=None)
     rest = [ended(shards[number]) for number in (0, 1, 3)]
     missing = run("sync", *how, "--finish")
     assert not (target / META / "seal.json").exists()
-    server.configure(bytes_per_second=None)
     again = run("sync", *how, "--shard", "3/4")
     sent = server.stats()["bytes"]
     finish = run("sync", *how, "--finish")
