@@ -143,16 +143,20 @@ def _notes(path: Path) -> list[Holder]:
 
 
 def _refuse_living(path: Path, *, patient: bool) -> None:
-    """Raise LockHeld if the note at `path` is of a process on another kernel that may be alive."""
+    """Raise LockHeld if the note at `path` is of a process on another kernel that may be alive.
+
+    patient: only once the note was refreshed; until then wait whether it lapses.
+    """
+    first: float | None = None
     while (note := _noted(path)) is not None:
         with contextlib.suppress(FileNotFoundError):  # released meanwhile
-            left = path.stat().st_mtime
-            if not may_be_alive(note, Holder.me(), time.time() - left):
+            sign = path.stat().st_mtime
+            if not may_be_alive(note, Holder.me(), time.time() - sign):
                 return
-            while patient and time.time() - left < SILENT and path.stat().st_mtime == left:
-                time.sleep(0.5)
-            if not patient or (path.stat().st_mtime != left and _noted(path) is not None):
+            if not patient or first not in {None, sign}:
                 raise _refusal(note, path=path)
+            first = sign
+        time.sleep(0.5)
 
 
 def _runs(pid: int) -> bool:

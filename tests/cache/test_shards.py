@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import threading
 import time
 import uuid
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from tests.cache.conftest import Bucket
+from tests.cache.conftest import PART, Bucket
 from tests.support.running import META, state, tree
 from tusz_cache import (
     Damaged,
@@ -34,7 +35,7 @@ from tusz_cache import (
     write_plan,
 )
 from tusz_cache.copying.journal import replay
-from tusz_cache.errors import DeleteLimit, Incomplete, LockHeld, PlanDiffers
+from tusz_cache.errors import DeleteLimit, Incomplete, Interrupted, LockHeld, PlanDiffers
 from tusz_cache.lock import Holder, locked, locked_shard
 from tusz_cache.progress import Progress
 from tusz_cache.ssd import Target
@@ -194,6 +195,50 @@ def test_shards_without_a_plan_at_the_same_time(steps: Steps, filled: Bucket):
     assert len(SIZES) == sum(report.files_copied for report in reports)
     assert steps.finish().sealed
     assert filled.contents() == tree(steps.target)
+
+
+class Stopping(Progress):
+    """Asks to stop, as a signal does, when so many bytes have come."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__("quiet")
+        self.left = after
+
+    def advance(self, received: int, files: int = 0) -> None:
+        self.left -= received
+        if self.left <= 0:
+            self.stop_signal = signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "then",
+    ["the shards", "plan, the shards", "plan, plan, another split", "sync", "plan, sync", "stopped sync, sync"],
+)
+def test_parts_of_a_file_are_gone_on_from(bucket: Bucket, target: Path, then: str):
+    """What a stopped shard has of an unfinished file is used by whoever goes on: no byte comes twice."""
+    bucket.configure(checksum="crc64nvme")
+    for key in ("a", "b", "c"):
+        bucket.put(f"train/{key}.npz", 40 * PART)
+    steps = Steps(bucket, target)
+    steps.plan()
+    for index in (1, 2):
+        settings = bucket.settings(workers=1)
+        with pytest.raises(Interrupted):
+            copy_shard(bucket.url, target, Shard(index, 2), settings=settings, progress=Stopping(9 * PART))
+    for step in then.split(", "):
+        if step == "plan":
+            steps.plan()
+        elif step == "sync":
+            bucket.sync(target)
+        elif step == "stopped sync":
+            with pytest.raises(Interrupted):
+                populate_cache(bucket.url, target, settings=bucket.settings(), progress=Stopping(100 * PART))
+        else:
+            steps.shards(2 if step == "the shards" else 3)
+
+    assert steps.finish().sealed
+    assert bucket.contents() == tree(target)
+    assert 120 * PART == bucket.server.stats()["bytes"]
 
 
 # what the finisher refuses
