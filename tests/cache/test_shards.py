@@ -23,6 +23,7 @@ from tests.support.running import META, state, tree
 from tusz_cache import (
     Damaged,
     Durability,
+    Entry,
     Filters,
     MaxDelete,
     Shard,
@@ -31,11 +32,14 @@ from tusz_cache import (
     finish_shards,
     lock,
     populate_cache,
+    sealing,
+    ssd,
     verify_cache,
     write_plan,
 )
-from tusz_cache.copying.journal import replay
+from tusz_cache.copying.journal import Journal, OpenFile, Replay, replay
 from tusz_cache.errors import DeleteLimit, Incomplete, Interrupted, LockHeld, PlanDiffers
+from tusz_cache.holdings import look
 from tusz_cache.lock import Holder, locked, locked_shard
 from tusz_cache.progress import Progress
 from tusz_cache.ssd import Target
@@ -239,6 +243,23 @@ def test_parts_of_a_file_are_gone_on_from(bucket: Bucket, target: Path, then: st
     assert steps.finish().sealed
     assert bucket.contents() == tree(target)
     assert 120 * PART == bucket.server.stats()["bytes"]
+
+
+def test_numbers_taken_over_are_not_given_again(place: Target):
+    """A file that is begun after shards' journals were taken over has a number of its own."""
+    ssd.prepare(place)
+    for name in ("journal-1-of-2", "journal-2-of-2"):
+        book = Journal(place, Replay(), name)
+        book.claim([OpenFile(-1, Entry(f"train/{name}", 40, "e"), 10, {0: (10, 7)})])
+        book.close()
+    book = sealing.open_journal(place, look(place.root))
+    book.claim([OpenFile(-1, Entry("train/new", 40, "e"), 10)])
+    book.close()
+
+    claims = replay((place.meta / "journal").read_bytes()).open
+    assert {"journal", "partial"} == {path.name for path in place.meta.iterdir()}
+    assert 3 == len(claims) == len({claim.number for claim in claims.values()})
+    assert {"train/journal-1-of-2", "train/journal-2-of-2"} == {key for key, claim in claims.items() if claim.parts}
 
 
 # what the finisher refuses
