@@ -78,7 +78,8 @@ def usd(report: CostReport, way: str) -> dict[str, float]:
 def test_a_mount_without_a_cache_moves_every_file_for_every_window(tmp_path: Path):
     """2 epochs x 1000 windows x 100 MB = 200 GB, each file in two parts of 64 MiB.
 
-    At 500 MB/s that takes 400 s, 380 s more than the GPU's 20 s. Egress 200 GB x $0.1; 4000 requests at $0.5 a thousand; 100 GB x $0.02 stored; 380 s x $3.6 an hour waited for.
+    At 500 MB/s that takes 400 s, 380 s more than the GPU's 20 s.
+    Egress 200 GB x $0.1; 4000 requests at $0.5 a thousand; 100 GB x $0.02 stored; 380 s x $3.6 an hour waited for.
     """
     report = priced(tmp_path)
     mount = report.way("s3-mount")
@@ -104,8 +105,9 @@ def test_a_mount_s_cache_is_filled_once_for_each_container(tmp_path: Path):
 def test_a_volume_is_filled_once(tmp_path: Path):
     """100 GB once, in 6 parts of 16 MiB and a HEAD for each of 1000 files: 7000 requests. No epoch moves anything.
 
-    Of 100 GB on the volume 60 are free: 40 x $0.1, and the bucket's 100 x $0.02. Four containers of 250 MB/s populate in
-    100 s, each with 4 cores and 8 GiB at $0.0001: $0.48. Inflating takes 200 s as reading does, 180 more than the GPU.
+    Of 100 GB on the volume 60 are free: 40 x $0.1, and the bucket's 100 x $0.02. Four containers of 250 MB/s
+    populate in 100 s, each with 4 cores and 8 GiB at $0.0001: $0.48. Inflating takes 200 s as reading does, 180 more
+    than the GPU.
     """
     report = priced(tmp_path)
     volume = report.way("volume-npz")

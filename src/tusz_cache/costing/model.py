@@ -154,7 +154,7 @@ def _reads(a: CostAssumptions, each: float, split: float) -> Figure:
 
 
 def _waiting(a: CostAssumptions, cores: float, medium: float, said: str) -> tuple[Figure, Figure]:
-    """Return how long the GPU waits in all, and what feeds it. cores, medium: seconds that each needs for all epochs."""
+    """Return how long the GPU waits in all, and what feeds it. cores, medium: seconds each needs for all epochs."""
     work = _work(a)
     slowest = max(cores, medium)
     wait = Figure(
@@ -202,7 +202,8 @@ def _priced(
             populate.value * a.populate_containers * box * (dearer if a.same_region else 1.0),
             "USD",
             f"{format_seconds(populate.value)} x {a.populate_containers} containers x "
-            f"({a.populate_cpu:g} cores x {prices.modal_cpu} + {format_bytes(a.populate_memory)} x {prices.modal_memory})"
+            f"({a.populate_cpu:g} cores x {prices.modal_cpu} + "
+            f"{a.populate_memory / 2**30:g} GiB x {prices.modal_memory})"
             + (f" x {dearer:g} in one region" if a.same_region else ""),
         ),
         "wait": Figure(
