@@ -11,6 +11,7 @@ from tusz_cache.entry import META, Entry
 from tusz_cache.errors import Damaged
 from tusz_cache.guarding.hands import READ
 from tusz_cache.guarding.identity import mismatch, no_seal, store_refused, with_evidence
+from tusz_cache.guarding.layered import Marks, marks
 from tusz_cache.guarding.reaching import Reach
 from tusz_cache.guarding.stages import judge_files
 from tusz_cache.guarding.values import Evidence, Ruling, Says, Verdict
@@ -76,16 +77,17 @@ def _read(reach: Reach, name: str) -> bytes | None:
         raise Damaged(f"{key} is a link, on another mount, or no file", hint="remove it, and run sync again") from error
 
 
-def look(reach: Reach, verdict: Verdict, manifest: Manifest | None) -> tuple[Verdict, Manifest]:
+def look(reach: Reach, verdict: Verdict, manifest: Manifest | None) -> tuple[Verdict, Manifest, Marks]:
     """Look at every file of the manifest, or of the tree if there is none. Return the verdict, and what there is."""
     each = verdict.ruling not in _PROVEN
     if manifest is not None:
-        return judge_files(verdict, reach.look(manifest.keys, manifest.sizes, each=each).files), manifest
+        looked = reach.look(manifest.keys, manifest.sizes, each=each)
+        return judge_files(verdict, looked.files), manifest, marks(manifest.keys, looked)
     keys, faults = reach.tree()
-    seen, sizes = reach.look(keys, None, each=each)
-    verdict = judge_files(verdict, replace(seen, faults=(*faults, *seen.faults)))
-    there = (Entry(key, size, None) for key, size in zip(keys, sizes, strict=True) if size >= 0)
-    return verdict, Manifest.of(there)
+    looked = reach.look(keys, None, each=each)
+    verdict = judge_files(verdict, replace(looked.files, faults=(*faults, *looked.files.faults)))
+    there = marks(keys, looked)
+    return verdict, Manifest.of(Entry(key, size, None) for key, (size, _) in there.items()), there
 
 
 def for_store(reach: Reach, verdict: Verdict) -> Verdict:

@@ -124,8 +124,8 @@ class CacheGuard:
         verdict, seal, listed = records(reach, verdict)
         if not verdict.admitted:
             return files.Records(verdict)
-        verdict, manifest = files.look(reach, verdict, listed)
-        verdict = judge_layers(verdict, seen, manifest, self.deadline)
+        verdict, manifest, marks = files.look(reach, verdict, listed)
+        verdict = judge_layers(verdict, seen, marks, self.deadline)
         if verdict.admitted and seal is not None:
             verdict = judge_seal(verdict, seal, manifest, self._volume(verdict))
         if verdict.admitted and self.expect:
