@@ -14,7 +14,7 @@ from tusz_cache.errors import UsageError
 from tusz_cache.units import parse_bytes, parse_rate
 
 _SIZES = {"bytes", "mount_part", "mount_cache", "volume_other", "part_size", "populate_memory", "outputs"}
-_RATES = {"inflate_rate", "copy_rate", "mount_rate", "volume_rate", "populate_rate", "pack_rate"}
+_RATES = {"inflate_rate", "copy_rate", "mount_rate", "disk_rate", "volume_rate", "populate_rate", "pack_rate"}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -99,6 +99,8 @@ def test_a_mount_s_cache_is_filled_once_for_each_container(tmp_path: Path):
     half = replace(SMALL, mount_cache=60_000_000_000)
 
     assert priced(tmp_path, half).way("s3-mount").all_bytes.value == pytest.approx(140e9)
+    slow = priced(tmp_path, replace(half, disk_rate=100_000_000)).way("s3-mount")  # all 200 GB pass through the disk
+    assert slow.wait_seconds.value == pytest.approx(2000 - 20)
     assert priced(tmp_path, replace(half, container_hours=0.01)).way("s3-mount").all_bytes.value == pytest.approx(200e9)
 
 
@@ -187,6 +189,7 @@ ASSUMED = st.builds(
     windows=st.integers(0, 300_000),
     mount_cache=st.integers(0, 10**13),
     mount_rate=st.integers(10**6, 10**10),
+    disk_rate=st.integers(10**6, 10**10),
     volume_rate=st.integers(10**6, 10**10),
     gpu_rate=st.floats(1, 5000),
     volume_other=st.integers(0, 2**41),
@@ -252,7 +255,7 @@ def test_every_assumption_says_what_it_rests_on():
     assert names == set(BASES)
     measured = {name for name, basis in BASES.items() if basis.kind == "measured"}
     assert measured == {"inflate_rate", "copy_rate", "packed_share", "pack_rate"}
-    assert {"assumed"} == {BASES[name].kind for name in ("gpu_rate", "mount_rate", "populate_rate")}
+    assert {"assumed"} == {BASES[name].kind for name in ("gpu_rate", "mount_rate", "disk_rate", "populate_rate")}
 
 
 def test_what_the_user_gives_is_no_longer_measured():

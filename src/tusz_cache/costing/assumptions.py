@@ -33,12 +33,13 @@ class CostAssumptions:
     same_region: bool = False  # whether what reads the bucket runs in its region
     gpu_rate: float = 440.0  # windows a second that the GPU learns from
     workers: int = 16  # processes that read and inflate, a core each
-    inflate_rate: int = 147_000_000  # bytes of NPZ a second and worker
-    copy_rate: int = 1_230_000_000  # bytes of packed windows a second and worker
+    inflate_rate: int = 176_000_000  # bytes of NPZ a second and worker
+    copy_rate: int = 1_690_000_000  # bytes of packed windows a second and worker
     packed_share: float = 0.212  # of the NPZ files' bytes
     mount_part: int = 64 * 2**20  # bytes of a mount's request
     mount_cache: int = 524_238 * 2**20  # bytes that a mount keeps on the container's disk
     mount_rate: int = 3_125_000_000  # bytes a second
+    disk_rate: int = 2_400_000_000  # bytes a second of the container's disk, through which a mount's cache serves
     container_hours: float = 24.0  # after which a container ends, and its mount's cache with it
     volume_rate: int = 2_500_000_000  # bytes a second
     volume_other: int = 0  # bytes that lie in the workspace's volumes besides
@@ -47,7 +48,7 @@ class CostAssumptions:
     populate_rate: int = 350_000_000  # bytes a second and container
     populate_cpu: float = 4.0  # cores of a container
     populate_memory: int = 8 * 2**30  # bytes of a container
-    pack_rate: int = 261_000_000  # bytes of NPZ a second and core
+    pack_rate: int = 313_000_000  # bytes of NPZ a second and core
     outputs: int = 5_000_000_000  # bytes of checkpoints and reports that are fetched from Modal
 
     def __post_init__(self) -> None:
@@ -85,11 +86,11 @@ class CostAssumptions:
 
 _LEAST = {"bytes": 1, "train_files": 1, "workers": 1, "mount_part": 1, "part_size": 1, "populate_containers": 1}
 _POSITIVE = {
-    *("gpu_rate", "inflate_rate", "copy_rate", "mount_rate", "volume_rate", "populate_rate", "pack_rate"),
+    *("gpu_rate", "inflate_rate", "copy_rate", "mount_rate", "disk_rate", "volume_rate", "populate_rate", "pack_rate"),
     *("container_hours", "populate_cpu"),
 }
 _PLAN = "the users' plan: train some 306 GB in 4667 files, dev 143 GB in 1832"
-_BENCH = "on 2 shared cores, 2026-11-23 (docs/measurements.md); that the platform's cores are as fast is assumed"
+_BENCH = "on 2 quiet cores, 2026-11-24 (docs/measurements.md); that the platform's cores are as fast is assumed"
 BASES: Mapping[str, Basis] = {
     "bytes": Basis("bytes of the cache's NPZ files", "stated", _PLAN),
     "train_files": Basis("files of the train split", "stated", _PLAN),
@@ -112,12 +113,12 @@ BASES: Mapping[str, Basis] = {
     "inflate_rate": Basis(
         "bytes of NPZ that a worker inflates a second",
         "measured",
-        f"0.483 CPU s of numpy.load for a file of 71 MB, {_BENCH}",
+        f"numpy.load inflates 217 MB a CPU second, of NPZ at 0.81, {_BENCH}",
     ),
     "copy_rate": Basis(
         "bytes of packed windows that a worker copies a second",
         "measured",
-        f"0.962 CPU s for 1,000 windows, warm, {_BENCH}",
+        f"0.698 CPU s for 1,000 windows, warm, {_BENCH}",
     ),
     "packed_share": Basis(
         "bytes of the packed store for each of the NPZ files",
@@ -136,6 +137,11 @@ BASES: Mapping[str, Basis] = {
         "bytes a second through a mount",
         "assumed",
         "all of the 25 Gbit/s that Modal's mount-s3 command names; never seen by anyone here",
+    ),
+    "disk_rate": Basis(
+        "bytes a second of a container's disk, where a mount's cache lies",
+        "assumed",
+        "the most that users saw written to one, 1.6 to 2.4 GB/s",
     ),
     "container_hours": Basis(
         "hours after which a container ends", "documented", "Modal guide, timeouts; preemption comes sooner"
@@ -156,7 +162,7 @@ BASES: Mapping[str, Basis] = {
         "memory of such a container", "assumed", "the 32 GiB of the users' plan over four containers"
     ),
     "pack_rate": Basis(
-        "bytes of NPZ that a core packs a second", "measured", f"322 MB inflated a CPU second, {_BENCH}"
+        "bytes of NPZ that a core packs a second", "measured", f"387 MB inflated a CPU second, of NPZ at 0.81, {_BENCH}"
     ),
     "outputs": Basis(
         "bytes of checkpoints and reports that are fetched from Modal", "assumed", "eight checkpoints of some 600 MB"

@@ -37,7 +37,8 @@ def _mount(a: CostAssumptions, prices: Prices) -> Way:
     parts = a.windows * math.ceil(a.train_file / a.mount_part) + dev_parts
     missed = max(0.0, 1 - a.mount_cache / a.bytes)
     inflating = read.value / (a.workers * a.inflate_rate)
-    longest = max(_work(a), inflating * a.epochs, each * missed / a.mount_rate)
+    caching = each / a.disk_rate if a.mount_cache else 0.0  # a cache serves what it has and takes what comes
+    longest = max(_work(a), inflating * a.epochs, each * missed / a.mount_rate, caching)
     containers = math.ceil(longest / 3600 / a.container_hours)
     fill = containers * min(a.mount_cache, a.bytes)
     moved = Figure(
@@ -56,8 +57,9 @@ def _mount(a: CostAssumptions, prices: Prices) -> Way:
     wait, feed = _waiting(
         a,
         inflating * a.epochs,
-        moved.value / a.mount_rate,
-        f"{format_bytes(moved.value)} / {format_bytes(a.mount_rate)}/s",
+        max(moved.value / a.mount_rate, caching),
+        f"{format_bytes(moved.value)} / {format_bytes(a.mount_rate)}/s"
+        + (f", or {format_bytes(each)} / {format_bytes(a.disk_rate)}/s through its cache" if a.mount_cache else ""),
     )
     return _priced(
         a,

@@ -119,7 +119,7 @@ class CostReport:
         return (
             *self.prices.aged(self.today),
             f"the GPU's own work, {format_seconds(self.gpu_seconds)} or ${gpu:,.2f}, is the same for each and in none",
-            "mount and volume at their ceilings: the GPU waits no less than this, and more where they are slower",
+            "mount, disk and volume at their ceilings: the GPU waits no less than this, and more where they are slower",
             "an estimate of list prices: what is marked assumed was measured by nobody here, and no bill was seen",
         )
 
