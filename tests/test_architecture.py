@@ -148,6 +148,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "packing.writer",
     ),
     "workflow",
+    # what it costs
+    ("costing", "costing.prices", "costing.assumptions", "costing.report", "costing.model"),
     "measuring",
     "doctor_report",
     "doctoring",
@@ -158,6 +160,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "pack",
     "sync",
     "doctor",
+    "cost",
     ("synth.eeg", "synth.morphology", "synth.artefacts", "synth.plan", "synth.writing", "synth"),
     "demo",
     "__main__",

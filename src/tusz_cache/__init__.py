@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 from tusz_cache.lazy import lazily
 
 if TYPE_CHECKING:
+    from tusz_cache.costing.assumptions import CostAssumptions
+    from tusz_cache.costing.model import estimate_cost
+    from tusz_cache.costing.prices import Prices, read_prices
+    from tusz_cache.costing.report import CostReport
     from tusz_cache.durability import Durability
     from tusz_cache.entry import Entry
     from tusz_cache.errors import CacheError, CacheRefused, Damaged, UsageError
@@ -42,6 +46,8 @@ _HOMES = {
     "CacheGuard": "guarding.guard",
     "CacheRefused": "errors",
     "Category": "tusz_windows",
+    "CostAssumptions": "costing.assumptions",
+    "CostReport": "costing.report",
     "Damaged": "errors",
     "DeclaredMount": "guarding.values",
     "Durability": "durability",
@@ -52,6 +58,7 @@ _HOMES = {
     "PackReport": "packing.report",
     "PackedStore": "packing.packed",
     "Plan": "plan",
+    "Prices": "costing.prices",
     "SyncReport": "report",
     "SyncSettings": "settings",
     "UsageError": "errors",
@@ -62,10 +69,12 @@ _HOMES = {
     "__version__": "version",
     "check_disjoint": "tusz",
     "diff": "plan",
+    "estimate_cost": "costing.model",
     "open_store": "packing.store",
     "pack_cache": "packing.writer",
     "plan_copy": "planning",
     "populate_cache": "workflow",
+    "read_prices": "costing.prices",
     "read_window_manifest": "packing.manifests",
     "read_windows": "packing.npz",
     "recordings": "tusz",
@@ -80,6 +89,8 @@ __all__ = [
     "CacheGuard",
     "CacheRefused",
     "Category",
+    "CostAssumptions",
+    "CostReport",
     "Damaged",
     "DeclaredMount",
     "Durability",
@@ -90,6 +101,7 @@ __all__ = [
     "PackReport",
     "PackedStore",
     "Plan",
+    "Prices",
     "SyncReport",
     "SyncSettings",
     "UsageError",
@@ -100,10 +112,12 @@ __all__ = [
     "__version__",
     "check_disjoint",
     "diff",
+    "estimate_cost",
     "open_store",
     "pack_cache",
     "plan_copy",
     "populate_cache",
+    "read_prices",
     "read_window_manifest",
     "read_windows",
     "recordings",
