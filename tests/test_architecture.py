@@ -191,6 +191,7 @@ TRAIN_ORDER = (
     "data.draw",
     "data.limit",
     "data.sampler",
+    "data.readahead",
     "data.dataset",
     "data.loader",
     "data.feed",
@@ -211,6 +212,7 @@ TRAIN_ORDER = (
     "predict",
     "calibration",
     "strips",
+    "origin",
     "evaluating",
     "history",
     "figures",
@@ -249,6 +251,7 @@ SHARED = {
     "ssd": "puts files under their names whole",
     "verbs": "from a verb to its module",
     "guarding.stated": "reads the file of declared mounts",
+    "manifest_file": "tells a cache without a seal from others",
 }
 TORCH = {  # modules of tusz_train that may import torch; scoring and configuration never do
     *(f"tusz_train.model.{name}" for name in ("seizure_transformer", "registry", "published", "weight_decay")),

@@ -35,6 +35,8 @@ def translated(path: Path) -> Iterator[None]:
 
 def _ours(error: OSError, path: Path) -> CacheError:
     path = Path(error.filename2 or error.filename or path)
+    if error.errno == errno.ENOTDIR:  # what is no folder lies above
+        path = next((one for one in (path, *path.parents) if one.exists()), path)
     if error.errno in _FULL:
         return NoSpace(
             f"no space left at {path}",
@@ -49,7 +51,7 @@ def _ours(error: OSError, path: Path) -> CacheError:
             hint="mount one file system over the whole target",
         )
     if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        return TargetError(f"cannot write {path}: {error.strerror}", hint="mount it writable, or choose another target")
+        return TargetError(f"cannot write {path}: {error.strerror}", hint="make it writable, or choose another place")
     return TargetError(
         f"cannot use {path}: {error.strerror or error}", hint="check the target, its disk and the kernel log"
     )
@@ -195,15 +197,31 @@ def sync_files(paths: Sequence[Path]) -> None:
 
 
 def make_directories(directories: Iterable[Path]) -> set[Path]:
-    """Make `directories` and those above them; returns those whose entries changed, for syncing."""
+    """Make `directories` and those above them; returns those whose entries changed, for syncing.
+
+    Raises TargetError, NoSpace.
+    """
     changed: set[Path] = set()
     for directory in directories:
-        missing = directory
-        while not missing.is_dir():
-            changed.add(missing.parent)
-            missing = missing.parent
-        directory.mkdir(parents=True, exist_ok=True)
+        with translated(directory):
+            missing = directory
+            while not missing.is_dir():
+                changed.add(missing.parent)
+                missing = missing.parent
+            directory.mkdir(parents=True, exist_ok=True)
     return changed
+
+
+def check_writable(directories: Iterable[Path]) -> None:
+    """Make `directories`, and in each a file that is removed again. Raises TargetError, NoSpace."""
+    for directory in directories:
+        make_directories([directory])
+        draft = directory / f"{uuid.uuid4().hex}.draft"
+        try:
+            draft.touch(exist_ok=False)
+            draft.unlink()
+        except OSError as error:
+            raise _ours(OSError(error.errno, error.strerror), directory) from error
 
 
 def sync_directories(target: Target, directories: Iterable[Path]) -> None:
