@@ -69,7 +69,7 @@ class Origin:
         which = {
             True: "the one that was trained on",
             False: "not the one that was trained on",
-            None: "not known to be the one that was trained on: one of the two has no seal",
+            None: "not known to be the one that was trained on: one of the two has neither seal nor manifest",
         }[self.is_trained_cache]
         values, trained = self.cache["values"], self.trained_cache["values"]
         kind = f" Windows are {values}; training read {trained}." if values != trained else ""
