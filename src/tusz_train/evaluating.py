@@ -133,9 +133,9 @@ def evaluate_model(
     """Predict and score the recordings of a split, and write what was found below `out_dir`.
 
     `references` of annotation files, by recording, make durations true; without them labels and windows of the cache
-    count. `only` names the files that are taken, where not all are. `origin` is reported. `said` is called with the recordings that are done
-    and all of them, and may raise. Raises UsageError for a threshold that is to be chosen on another split than dev,
-    and for a folder with events of other recordings.
+    count. `only` names the files that are taken, where not all are. `origin` is reported. `said` is called with the
+    recordings that are done and all of them, and may raise. Raises UsageError for a threshold that is to be chosen on
+    another split than dev, and for a folder with events of other recordings.
     """
     if not settings.frozen and split.split != CHOOSE_ON:
         raise UsageError(

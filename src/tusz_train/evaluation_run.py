@@ -131,9 +131,7 @@ def _settings(
         min_duration_s=asked.min_duration_s,
     )
     inference = Inference(batch_size=config.data.batch_size, device=device, amp=config.loop.amp)
-    return EvaluationSettings(
-        inference=inference, detection=detection, frozen=frozen is not None, frozen_from=source
-    )
+    return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None, frozen_from=source)
 
 
 def _limited(windows: AdmittedCache, split: str, limit: FileLimit, config: Config) -> tuple[str, ...]:

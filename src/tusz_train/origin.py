@@ -80,7 +80,9 @@ class Origin:
         if self.trained_on is None:
             said = "Whether patients were trained on is not known: the checkpoint does not say."
         elif self.trained_on:
-            said = f"{WARNING}: {_counted(self.trained_on, self.patients)} were trained on ({_named(self.trained_on)}): "
+            said = (
+                f"{WARNING}: {_counted(self.trained_on, self.patients)} were trained on ({_named(self.trained_on)}): "
+            )
             said += "scores do not say how the model does on new patients."
         else:
             said = f"None of the {len(self.patients)} patients was trained on."

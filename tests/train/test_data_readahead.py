@@ -89,7 +89,7 @@ def test_when_the_kernel_is_told(asked: Any, is_in_memory: bool, store: int, mem
 
 @pytest.mark.parametrize("how", ["float32", "int16"])
 def test_a_window_is_told_of_once(on_disk: dict[str, AdmittedCache], told: list[list[int]], how: str):
-    """By default each batch is told of before it is read, in the first epoch; in the next one there is nothing to tell."""
+    """By default each batch is told of before it is read, in the first epoch; later there is nothing to tell."""
     dataset = open_datasets(on_disk[how])["train"]
     first = epochs(dataset, threads=2)
     batches = batches_of(dataset)
@@ -129,7 +129,9 @@ def test_batches_stay_the_same(on_disk: dict[str, AdmittedCache], how: dict[str,
     expected, found = epochs(plain, 2, **how), epochs(advised, 2, **how)
 
     assert len(expected) == len(found)
-    assert all(torch.equal(a, b) for one, two in zip(expected, found, strict=True) for a, b in zip(one, two, strict=True))
+    assert all(
+        torch.equal(a, b) for one, two in zip(expected, found, strict=True) for a, b in zip(one, two, strict=True)
+    )
 
 
 def test_always_is_always(on_disk: dict[str, AdmittedCache], told: list[list[int]]):

@@ -126,7 +126,10 @@ def test_another_cache_is_told(trained: Path, tmp_path: Path, capsys: pytest.Cap
 
     told = ran.json["data"]
     assert (str(other), False, []) == (told["cache_dir"], told["is_trained_cache"], told["patients_trained_on"])
-    assert told["manifest_sha256"] != json.loads((trained / "runs" / "tiny" / "run.json").read_text())["cache"]["manifest_sha256"]
+    assert (
+        told["manifest_sha256"]
+        != json.loads((trained / "runs" / "tiny" / "run.json").read_text())["cache"]["manifest_sha256"]
+    )
     assert "chosen on dev in training, on none of these patients" == ran.json["detection"]["threshold_from"]
     page = (tmp_path / "out" / "report.html").read_text()
     for said in (f"The cache, {other}, is not the one", "None of the 2 patients was trained on", "Training run"):

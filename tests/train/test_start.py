@@ -216,7 +216,7 @@ def test_a_store_of_another_cache_is_refused(store: Path, tmp_path: Path):
 def test_a_store_of_another_cache_is_refused_without_a_seal(
     store: Path, tmp_path: Path, said: list[str], other: str, manifest: bool
 ):
-    """Without a seal the manifest tells caches apart, without one names and numbers of windows do, and the log says so."""
+    """Without a seal the manifest tells caches apart, else names and numbers of windows, and the log says so."""
     place = training_cache(tmp_path / "cache", seed=50)
     if other != "values":
         split = place / "train"
@@ -233,8 +233,9 @@ def test_a_store_of_another_cache_is_refused_without_a_seal(
 
     if other == "values" and not manifest:  # nothing there tells them apart
         run(config)
-        assert f"note: {place} has no seal and no manifest: of dev only the recordings' names and numbers of windows" in (
-            "\n".join(said)
+        assert (
+            f"note: {place} has no seal and no manifest: of dev only the recordings' names and numbers of windows"
+            in ("\n".join(said))
         )
         return
     with pytest.raises(UsageError, match="was not packed from"):
