@@ -46,6 +46,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "seal",
     "sealed",
     # the target
+    "disk_errors",
     "ssd",
     "lock",
     # the source

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tusz_cache import ssd
+from tusz_cache.disk_errors import translated
 from tusz_cache.durability import Durability
 from tusz_cache.entry import META
 from tusz_cache.errors import CacheError, NoSpace, TargetError, UsageError
@@ -452,7 +453,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 
 def test_an_error_names_the_file_that_the_system_names():
     """Of a rename between file systems, the name that cannot be made is told."""
-    with pytest.raises(TargetError, match="/ssd/other/a lies on another file system"), ssd.translated(Path("/ssd")):
+    with pytest.raises(TargetError, match="/ssd/other/a lies on another file system"), translated(Path("/ssd")):
         raise OSError(errno.EXDEV, "cross-device", "/ssd/partial", None, "/ssd/other/a")
 
 

@@ -153,7 +153,7 @@ def test_a_copy_may_take_longer_than_a_step(tmp_path: Path):
         check=False,
     )
     assert 0 == ran.returncode, ran.stderr
-    assert ["(True,)", "(True,)"] == ran.stdout.splitlines()
+    assert 2 == ran.stdout.count("(True,)")
 
 
 def test_shared_norms_are_batch_norms(tmp_path: Path):

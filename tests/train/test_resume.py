@@ -180,7 +180,7 @@ def test_a_checkpoint_holds_no_code(cache: Path, unbroken: Path):
     path = checkpoint.newest(unbroken / "checkpoints" / "tiny", print)
     content = torch.load(path, weights_only=True)
 
-    assert WHOLE | {"config", "training_hash", "cache", "versions"} == content.keys()
+    assert WHOLE | {"config", "training_hash", "cache", "patients", "versions"} == content.keys()
     assert content["cache"]["manifest_sha256"]
 
 

@@ -48,8 +48,9 @@ def readahead(cache: AdmittedCache, store: PackedStore, asked: Advise) -> Readah
     is_in_memory = cache.verdict.ruling.value == "ACCEPT_MEMORY"
     if not hasattr(os, "posix_fadvise"):
         return Readahead(store, "never")
-    told = {"is_in_memory": is_in_memory, "store_bytes": cache.manifest.bytes, "memory_bytes": memory_bytes()}
-    return Readahead(store, when_to_advise(asked, **told))
+    held = cache.manifest.bytes
+    when = when_to_advise(asked, is_in_memory=is_in_memory, store_bytes=held, memory_bytes=memory_bytes())
+    return Readahead(store, when)
 
 
 def memory_bytes() -> int | None:
