@@ -1,5 +1,6 @@
 """Several processes train as one does: the same windows in the same order, the same steps."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.support.running import Ran, environment
 from tests.support.training import TINY, config_of, metrics, torchrun, training_cache, write_config
 from tests.support.training import run_here as run
 from tests.train.test_resume import check_same, last
-from tusz_cache import UsageError
+from tusz_cache import UsageError, pack_cache
 from tusz_train.distributed import GlobalBatchNorm, World, joined, share_norms
 
 pytestmark = pytest.mark.skipif(
@@ -116,6 +117,22 @@ def test_alone_nothing_is_asked():
         assert (1, True) == (world.size, world.is_first)
         assert ((True, False), ["x"], "x") == (world.any(True, False), world.gather("x"), world.first("x"))
         assert world.mean(value) is value
+
+
+def test_a_stop_while_staging_ends_all(cache: Path, tmp_path: Path):
+    """All processes wait for the copy, which the log says; a stop ends them all with 75, and the copy goes on later."""
+    pack_cache(cache, tmp_path / "store")
+    data = {"store_dir": str(tmp_path / "store"), "stage_to": str(tmp_path / "staged")}
+    config = write_config(tmp_path / "c.yaml", config_of(cache, tmp_path, loop={"steps": 2}, data=data))
+    ran = torchrun(2, config, first=("train", "--max-seconds", "0"))
+    assert 0 != ran.code
+    assert 2 == len(re.findall(r"exitcode *: 75 ", ran.err)), ran.err
+    assert "the other processes wait for at most 24 h" in ran.err
+    assert not (tmp_path / "staged" / ".tusz_cache" / "seal.json").exists()
+
+    ran = torchrun(2, config)
+    assert 0 == ran.code, ran.err
+    assert f"Staged to {tmp_path / 'staged'}" in ran.err
 
 
 LATE = """

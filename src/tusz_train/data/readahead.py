@@ -1,6 +1,7 @@
 """Which windows the kernel is told of before they are read: those that may not be in memory yet.
 
-From a cold disk that makes reading 1.2 to 1.4 times as fast; from memory it costs a tenth more (docs/measurements.md).
+In random order from a cold disk that makes reading 1.1 to 1.4 times as fast; from memory it takes a tenth more CPU time
+(docs/measurements.md).
 """
 
 import os
@@ -15,7 +16,9 @@ from tusz_train.data.order import Rows
 Advise = Literal["auto", "on", "off"]
 When = Literal["never", "first", "always"]  # first: each window once, when it is read for the first time
 
-_ROOMY = 0.5  # share of the memory below which a store is taken to stay in it beside all else
+# Share of the memory below which a store is taken to stay in it beside all else. What is dropped and not told of again
+# would come back page by page: a map that was told of gets no other readahead (see Mapped.advise).
+_ROOMY = 0.5
 
 
 def when_to_advise(asked: Advise, *, is_in_memory: bool, store_bytes: int, memory_bytes: int | None) -> When:
