@@ -1,6 +1,6 @@
 """Which windows the kernel is told of before they are read: those that may not be in memory yet.
 
-In random order from a cold disk that makes reading 1.1 to 1.4 times as fast; from memory it takes a tenth more CPU time
+In random order from a cold disk that makes reading 1.2 to 1.4 times as fast; from memory it takes some CPU time more
 (docs/measurements.md).
 """
 
