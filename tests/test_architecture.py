@@ -46,6 +46,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "seal",
     "sealed",
     # the target
+    "disk_errors",
     "ssd",
     "lock",
     # the source
@@ -194,6 +195,7 @@ TRAIN_ORDER = (
     "data.draw",
     "data.limit",
     "data.sampler",
+    "data.readahead",
     "data.dataset",
     "data.loader",
     "data.feed",
@@ -214,6 +216,7 @@ TRAIN_ORDER = (
     "predict",
     "calibration",
     "strips",
+    "origin",
     "evaluating",
     "history",
     "figures",
@@ -252,6 +255,7 @@ SHARED = {
     "ssd": "puts files under their names whole",
     "verbs": "from a verb to its module",
     "guarding.stated": "reads the file of declared mounts",
+    "manifest_file": "tells a cache without a seal from others",
 }
 TORCH = {  # modules of tusz_train that may import torch; scoring and configuration never do
     *(f"tusz_train.model.{name}" for name in ("seizure_transformer", "registry", "published", "weight_decay")),

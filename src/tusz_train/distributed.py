@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, distributed, nn
 
 from tusz_cache import UsageError
 from tusz_train.errors import RankFailed
+
+PATIENCE = timedelta(hours=24)  # for what one process does before all train, such as copying the data
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +28,19 @@ class World:
     size: int = 1
     local_rank: int = 0  # on this machine
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    patient: Any = None  # the group whose members wait for each other as long as PATIENCE
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
-    def any(self, *wishes: bool) -> tuple[bool, ...]:
-        """Return for each wish whether any process has it."""
+    def any(self, *wishes: bool, patiently: bool = False) -> tuple[bool, ...]:
+        """Return for each wish whether any process has it. patiently: some come hours after the others."""
         if self.size == 1:
             return wishes
         said = torch.tensor(wishes, dtype=torch.uint8)
-        distributed.all_reduce(said, distributed.ReduceOp.MAX)
+        distributed.all_reduce(said, distributed.ReduceOp.MAX, self.patient if patiently else None)
         return tuple(bool(one) for one in said.tolist())
 
     def gather(self, value: Any) -> list[Any]:
@@ -97,7 +101,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[World]:
         return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(rank, size, local, device)
+        yield World(rank, size, local, device, distributed.new_group(timeout=PATIENCE, backend="gloo"))
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise RankFailed(

@@ -46,6 +46,7 @@ def content_of(run: Training, cache: Mapping[str, Any]) -> dict[str, Any]:
         "config": run.config.model_dump(mode="json"),
         "training_hash": training_hash(run.config),
         "cache": dict(cache),
+        "patients": {split: sorted(seen) for split, seen in run.patients.items()},
         "versions": versions(),
     }
 
@@ -76,6 +77,8 @@ def take_up(run: Training, saved: Mapping[str, Any], *, allow_changes: bool) -> 
             hint="set model and optimizer as they were",
         ) from error
     run.state = State.of(saved["state"])
+    for split, seen in saved.get("patients", {}).items():  # with --allow-changes they may be of another cache
+        run.patients[split] = run.patients.get(split, frozenset()) | frozenset(seen)
     try:
         run.feed.load_state_dict(saved["sampler"])
     except OrderChanged as error:

@@ -45,6 +45,7 @@ class Training:
     log: Callable[[int, Mapping[str, Any]], None]
     wants_stop: Callable[[], bool]
     state: State = field(default_factory=State)
+    patients: dict[str, frozenset[str]] = field(default_factory=dict)  # that it saw, by split; of earlier starts too
 
     @property
     def kept_model(self) -> nn.Module:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tusz_train.config import RunConfig
+from tusz_cache import ssd
+from tusz_train.config import LoggingConfig, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,17 @@ class Outputs:
     def metrics(self) -> Path:
         """What was measured, one object a line."""
         return self.run / "metrics.jsonl"
+
+    def prepare(self, logging: LoggingConfig) -> None:
+        """Make the folders that hold runs, and see that a run can write. Raises TargetError, NoSpace.
+
+        A run's own folders are made when something is written to them: an empty one would be set aside.
+        """
+        kinds = [self.checkpoints, self.run]
+        kinds += [self.tensorboard] if logging.tensorboard else []
+        kinds += [self.wandb] if logging.wandb != "off" else []
+        ssd.check_writable([kind.parent for kind in kinds])
+        ssd.check_writable([kind for kind in kinds if kind.exists()])
 
     def set_aside(self) -> list[Path]:
         """Give all that an earlier run of this name wrote another name; returns the new names. Nothing is deleted."""

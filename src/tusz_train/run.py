@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from tusz_cache import DeclaredMount, Durability, ssd
+from tusz_cache.errors import Interrupted
 from tusz_cache.progress import Progress
 from tusz_train import chance, keeping
 from tusz_train.admission import Admission, admit
@@ -25,6 +26,7 @@ from tusz_train.file_limit import FileLimit, resolve_limit
 from tusz_train.loop import Training, train
 from tusz_train.model.registry import build
 from tusz_train.optimisation import Average, make_optimizer
+from tusz_train.origin import patients_of
 from tusz_train.outputs import Outputs
 from tusz_train.resuming import Resume, find, withdraw_after
 from tusz_train.sinks import MetricsFile, Sink, TensorBoard, is_judgement, open_wandb, preflight
@@ -50,6 +52,7 @@ def run_training(
     """
     began = time.monotonic()
     watcher = progress or Progress()
+    watcher.stop_at = None if max_seconds is None else began + max_seconds
     with ExitStack() as stack:
         world = stack.enter_context(joined(environment))
         stack.enter_context(watcher)
@@ -57,14 +60,17 @@ def run_training(
         limit = resolve_limit(environment, config)
         say(f"configuration of {config.run.name}:\n{as_yaml(config)}")
         say(str(limit) if limit else "file limit: none")
-        preflight(config)
-        admission = admit(config, world, watcher, declared=declared, durability=durability)
+        preflight(config, writes=world.is_first)
         outputs = Outputs.of(config.run)
+        try:
+            admission = admit(config, world, watcher, declared=declared, durability=durability)
+        except Interrupted as error:
+            say(f"{error}: {error.hint}")
+            return TrainReport.early(config.run.name, outputs, seconds=time.monotonic() - began)
         saved = find(resume, config, admission.cache, outputs, world=world, say=say)
 
         def wants_stop() -> bool:
-            is_late = max_seconds is not None and time.monotonic() - began >= max_seconds
-            return is_late or watcher.stop_signal is not None
+            return watcher.stop_signal is not None
 
         run = _assembled(config, world, admission, limit, wants_stop)
         if saved is not None:
@@ -94,6 +100,7 @@ def _assembled(
         limits={"train": limit.train, "dev": limit.dev} if limit else None,
         seed=seed,
         raw=admission.is_raw and on_gpu,
+        advise=data.advise,
     )
     sampler = _sampler(config, sets["train"], world)
     loader = make_loader(
@@ -128,6 +135,7 @@ def _assembled(
         keep=lambda _: None,
         log=lambda _, __: None,
         wants_stop=wants_stop,
+        patients={split: patients_of(one.manifest.files) for split, one in sets.items()},
     )
 
 

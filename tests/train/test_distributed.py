@@ -1,16 +1,19 @@
 """Several processes train as one does: the same windows in the same order, the same steps."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.support.running import Ran
+from tests.support.running import Ran, environment
 from tests.support.training import TINY, config_of, metrics, torchrun, training_cache, write_config
 from tests.support.training import run_here as run
 from tests.train.test_resume import check_same, last
-from tusz_cache import UsageError
+from tusz_cache import UsageError, pack_cache
 from tusz_train.distributed import GlobalBatchNorm, World, joined, share_norms
 
 pytestmark = pytest.mark.skipif(
@@ -114,6 +117,60 @@ def test_alone_nothing_is_asked():
         assert (1, True) == (world.size, world.is_first)
         assert ((True, False), ["x"], "x") == (world.any(True, False), world.gather("x"), world.first("x"))
         assert world.mean(value) is value
+
+
+def test_a_stop_while_staging_ends_all(cache: Path, tmp_path: Path):
+    """All processes wait for the copy, which the log says; a stop ends them all with 75, and the copy goes on later."""
+    pack_cache(cache, tmp_path / "store")
+    data = {"store_dir": str(tmp_path / "store"), "stage_to": str(tmp_path / "staged")}
+    config = write_config(tmp_path / "c.yaml", config_of(cache, tmp_path, loop={"steps": 2}, data=data))
+    ran = torchrun(2, config, first=("train", "--max-seconds", "0"))
+    assert 0 != ran.code
+    assert 2 == len(re.findall(r"exitcode *: 75 ", ran.err)), ran.err
+    assert "the other processes wait for at most 24 h" in ran.err
+    assert not (tmp_path / "staged" / ".tusz_cache" / "seal.json").exists()
+
+    ran = torchrun(2, config)
+    assert 0 == ran.code, ran.err
+    assert f"Staged to {tmp_path / 'staged'}" in ran.err
+
+
+LATE = """
+import os, sys, time
+from datetime import timedelta
+import torch
+from tusz_train import distributed as ours
+
+def main(rank, path):
+    join = torch.distributed.init_process_group
+    ours.distributed.init_process_group = lambda backend: join(
+        backend, init_method=f"file://{path}", rank=rank, world_size=2)
+    with ours.joined({"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}) as world:
+        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=1))  # of steps
+        if rank == 0:
+            time.sleep(3)
+        said = world.any(rank == 0, patiently=True)
+    print(said, flush=True)
+
+pid = os.fork()
+main(1 if pid else 0, sys.argv[1])
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 0)
+"""
+
+
+def test_a_copy_may_take_longer_than_a_step(tmp_path: Path):
+    """Where one process copies for longer than steps may take, the others wait for it, in a group of its own."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LATE, str(tmp_path / "store")],
+        cwd=Path(__file__).parents[2],
+        env=environment({"OMP_NUM_THREADS": "1"}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert 0 == ran.returncode, ran.stderr
+    assert 2 == ran.stdout.count("(True,)")
 
 
 def test_shared_norms_are_batch_norms(tmp_path: Path):

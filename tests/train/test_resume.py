@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.caches import seal_cache
+from tests.support.recordings import name_of, recording, write_split
 from tests.support.training import config_of, killed, metrics, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
 from tusz_train import checkpoint
@@ -34,6 +36,14 @@ def last(output: Path) -> dict[str, Any]:
     assert path is not None
     content = checkpoint.load(path)
     return {name: content[name] for name in WHOLE}
+
+
+def patients(output: Path) -> dict[str, list[str]]:
+    """Return the patients that the newest checkpoint names."""
+    path = checkpoint.newest(output / "checkpoints" / "tiny", print)
+    assert path is not None
+    found: dict[str, list[str]] = checkpoint.load(path)["patients"]
+    return found
 
 
 def differing(one: Any, other: Any, where: str = "") -> list[str]:
@@ -170,7 +180,7 @@ def test_a_checkpoint_holds_no_code(cache: Path, unbroken: Path):
     path = checkpoint.newest(unbroken / "checkpoints" / "tiny", print)
     content = torch.load(path, weights_only=True)
 
-    assert WHOLE | {"config", "training_hash", "cache", "versions"} == content.keys()
+    assert WHOLE | {"config", "training_hash", "cache", "patients", "versions"} == content.keys()
     assert content["cache"]["manifest_sha256"]
 
 
@@ -208,6 +218,20 @@ def test_another_cache_does_not_go_on(cache: Path, tmp_path: Path):
 
     with pytest.raises(OtherRun, match="another cache"):
         run(config_of(other, tmp_path))
+
+
+def test_patients_of_both_caches_are_known(cache: Path, tmp_path: Path):
+    """A run that went on with another cache has seen the patients of both, and its checkpoints say so."""
+    run(config_of(cache, tmp_path), stop_at=2)
+    before = patients(tmp_path)
+    other = tmp_path / "other"
+    write_split(other, "train", {name_of(number): recording(2, seed=number) for number in range(20, 26)})
+    write_split(other, "dev", {name_of(30): recording(2, seed=30)})
+    folder = tmp_path / "checkpoints" / "tiny"
+    run(config_of(seal_cache(other), tmp_path), stop_at=3, resume=Resume(str(folder), allow_changes=True))
+
+    assert {"train": ["aa", "ab", "ac", "ad", "ae", "af"], "dev": ["ag", "ah"]} == before
+    assert {"train": 12, "dev": 3} == {split: len(seen) for split, seen in patients(tmp_path).items()}
 
 
 @pytest.mark.parametrize("mode", ["thread", "process"])
