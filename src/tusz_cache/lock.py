@@ -3,7 +3,7 @@
 On one kernel `flock` is the truth: it ends with the holder, however that ends. A volume may also be mounted on another
 machine whose kernel does not see our lock; there the note counts, as long as its holder keeps refreshing it.
 
-Processes that the holder forks do not hold the lock. Those that write too are given the descriptor when they are started.
+Processes that the holder forks do not hold the lock. Those that write too are given the descriptor at their start.
 """
 
 import contextlib

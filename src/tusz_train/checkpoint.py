@@ -3,8 +3,8 @@
 checkpoints/<run.name>/step-00001200.pt     torch.save of names, numbers and tensors: no code is read back
 checkpoints/<run.name>/step-00001200.json   written after it: its size, its SHA-256, the step, the metric
 
-A file without its record, or unlike it, is torn: it is passed over, and said so. Any other reason for which one cannot be
-read is an error: to go on from an earlier one would throw away what was trained since.
+A file without its record, or unlike it, is torn: it is passed over, and said so. Any other reason for which one cannot
+be read is an error: to go on from an earlier one would throw away what was trained since.
 
 A step that is written again gets the other of two names, step-00001200.b.pt, until its record names that one: at any
 moment one of them is whole.

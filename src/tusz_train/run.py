@@ -92,7 +92,8 @@ def run_training(
             for sink in _sinks(run, outputs, durability, say):
                 stack.callback(sink.close)
                 sinks.append(sink)
-            told.update(_told(run, basis, admission, resume, start, run_record.read(outputs.record)))
+            before = run_record.read(outputs.record)
+            told.update(_told(run, basis, admission, resume=resume, start=start, before=before))
             run_record.write(outputs.record, told, durability)
 
         world.led(begin)
@@ -232,7 +233,7 @@ def _keep(run: Training, outputs: Outputs, basis: Basis, durability: Durability,
 
 
 def _told(
-    run: Training, basis: Basis, admission: Admission, resume: Resume, start: Start, before: Mapping[str, Any]
+    run: Training, basis: Basis, admission: Admission, *, resume: Resume, start: Start, before: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what run.json says: what the run is, and each of its starts. before: what it said."""
     this = {

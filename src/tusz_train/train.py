@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--request",
         metavar="ID",
-        help="name this wish to begin: another start with the same ID goes on where this one came to, whatever --resume "
-        "says, so that a platform may repeat the command",
+        help="name this wish to begin: another start with the same ID goes on where this one came to, whatever "
+        "--resume says, so that a platform may repeat the command",
     )
     made.add_argument(
         "--max-seconds",

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.running import Ran
 from tests.support.training import config_of, killed, metrics, record, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
 from tests.train.test_resume import check_same
@@ -35,7 +34,7 @@ def unbroken(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_second_process_is_refused(cache: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """While a run is under way, another start of its name ends with exit 5 and a way out, and disturbs nothing."""
     config = write_config(tmp_path / "c.yaml", config_of(cache, tmp_path))
-    refused: list[Ran] = []
+    refused: list[Any] = []
     log = sinks.MetricsFile.log
 
     def logged(self: Any, step: int, values: Any) -> None:

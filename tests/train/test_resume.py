@@ -236,7 +236,7 @@ def test_patients_of_both_caches_are_known(cache: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("limit", ["6", "4"])
 def test_another_file_limit_does_not_go_on(cache: Path, tmp_path: Path, limit: str):
-    """With other files the run refuses to go on, also where only dev's are others, and says how to; it does if told to."""
+    """With other files, also if they are dev's alone, the run refuses to go on, and says how to; it does if told to."""
     config = config_of(cache, tmp_path, run={"smoke": True})
     run(config, stop_at=4, environment={"BGB_LIMIT_FILES": "5"} if limit == "4" else {})
 
@@ -300,7 +300,7 @@ def test_beginning_anew_waits_until_the_start_works(cache: Path, tmp_path: Path)
 
 
 def test_a_checkpoint_of_another_run_begins_a_history(cache: Path, tmp_path: Path):
-    """What was best in another run is not best in this one: its weights and steps go on, its best and patience do not."""
+    """What was best in another run is not best in this one: weights and steps go on, best and patience begin anew."""
     judged = {"every_steps": 2, "patience": 1, "thresholds": [0.999]}  # nothing is found: none is better than the first
     other = run(config_of(cache, tmp_path / "other", validation=judged))
     assert (4, 2, True) == (other.steps, other.best_step, other.is_over)
@@ -383,22 +383,27 @@ def test_a_step_that_is_written_again_is_there_at_any_time(tmp_path: Path, monke
     assert 2 == len(list(tmp_path.iterdir()))
 
 
-def test_only_torn_ones_are_passed_over(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A checkpoint that cannot be read now, or is of another version, is an error: an earlier one does not replace it."""
-    config = config_of(cache, tmp_path)
-    run(config, stop_at=4)
-    folder = tmp_path / "checkpoints" / "tiny"
-    newest, record = folder / "step-00000004.pt", folder / "step-00000004.json"
+def failing(bad: Path) -> Any:
+    """Return what stands in for Path.read_bytes on a disk that cannot read one file."""
     read = Path.read_bytes
 
-    def broken(self: Path) -> bytes:
+    def read_bytes(self: Path) -> bytes:
         if self == bad:
             raise OSError(5, "Input/output error")
         return read(self)
 
+    return read_bytes
+
+
+def test_only_torn_ones_are_passed_over(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A checkpoint that cannot be read now, or is of another version, is an error: no earlier one takes its place."""
+    config = config_of(cache, tmp_path)
+    run(config, stop_at=4)
+    folder = tmp_path / "checkpoints" / "tiny"
+    newest, record = folder / "step-00000004.pt", folder / "step-00000004.json"
     for bad in (newest, record):
         with monkeypatch.context() as patched, pytest.raises(BadCheckpoint, match="Input/output error"):
-            patched.setattr(Path, "read_bytes", broken)
+            patched.setattr(Path, "read_bytes", failing(bad))
             run(config)
     told = json.loads(record.read_text())
     record.write_text(json.dumps(told | {"format": 99, "more": 1}))
