@@ -255,6 +255,7 @@ SHARED = {
     "progress": "carries the wish to stop",
     "layout": "tables for people and notebooks",
     "ssd": "puts files under their names whole",
+    "disk_errors": "what the operating system says of a target, as our errors",
     "lock": "one writer for each run",
     "verbs": "from a verb to its module",
     "guarding.stated": "reads the file of declared mounts",

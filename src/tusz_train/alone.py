@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tusz_cache import Durability, ssd
+from tusz_cache.disk_errors import translated
 from tusz_cache.errors import LockHeld
 from tusz_cache.lock import locked
 from tusz_cache.progress import Progress
@@ -18,7 +19,7 @@ def alone(outputs: Outputs, durability: Durability, watcher: Progress) -> Iterat
     Interrupted.
     """
     target = ssd.Target(outputs.run, durability)
-    with ssd.translated(target.root):
+    with translated(target.root):
         ssd.make_directories([target.meta])
     told = False
 

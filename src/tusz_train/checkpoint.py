@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from tusz_cache import Durability, ssd
+from tusz_cache.disk_errors import translated
 from tusz_train.errors import BadCheckpoint, TornCheckpoint
 
 FORMAT = 2  # 2: with the file limit
@@ -68,7 +69,7 @@ def save(folder: Path, content: Mapping[str, Any], durability: Durability) -> Pa
         since=content.get("since", 0),
     )
     target = ssd.Target(folder, durability)
-    with ssd.translated(folder):
+    with translated(folder):
         ssd.make_directories([folder])
     ssd.write_file(target, path, data)
     ssd.write_file(target, _record_of(path), json.dumps(asdict(record), indent=1).encode() + b"\n")

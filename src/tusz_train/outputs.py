@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tusz_cache import ssd
+from tusz_cache.disk_errors import translated
 from tusz_train.config import LoggingConfig, RunConfig
 
 
@@ -77,7 +78,7 @@ class Outputs:
 
         The folder of the run stays, and its lock in it: what is in it moves. Raises TargetError.
         """
-        with ssd.translated(self.run):
+        with translated(self.run):
             moves = [(one, self.aside(one)) for one in self.folders[:-1] if one.exists()]
             left = [one for one in _parts(self.run) if one.name != self.record.name]
             last = [self.record] if self.record.exists() else []  # what tells whose the outputs are

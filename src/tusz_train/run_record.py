@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tusz_cache import Durability, ssd
+from tusz_cache.disk_errors import translated
 
 
 def read(path: Path) -> dict[str, Any]:
     """Return what is written there; nothing if nothing is, or no object. Raises TargetError if it cannot be read."""
-    with ssd.translated(path):
+    with translated(path):
         try:
             told = json.loads(path.read_bytes())
         except (FileNotFoundError, ValueError):
@@ -21,7 +22,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(path: Path, told: Mapping[str, Any], durability: Durability) -> None:
     """Publish it, so that it survives. Its folder is made. Raises TargetError, NoSpace."""
-    with ssd.translated(path):
+    with translated(path):
         ssd.make_directories([path.parent])
     ssd.write_file(ssd.Target(path.parent, durability), path, json.dumps(dict(told), indent=1).encode() + b"\n")
     if durability.commit is not None:
