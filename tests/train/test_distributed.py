@@ -104,7 +104,7 @@ def test_all_are_refused_while_the_run_is_under_way(cache: Path, tmp_path: Path)
     assert 0 != ran.code
     assert "the run tiny is under way" in ran.err
     assert "lost the others" not in ran.err
-    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "checkpoints" / "tiny").exists()
 
 
 def test_what_the_first_fails_at_fails_in_all(monkeypatch: pytest.MonkeyPatch):
