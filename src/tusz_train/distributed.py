@@ -5,19 +5,21 @@ run, which an overlap with the backward pass would not promise. Axes: B = window
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
-from tusz_cache import UsageError
+from tusz_cache import CacheError, UsageError
 from tusz_train.errors import RankFailed
 
 PATIENCE = timedelta(hours=24)  # for what one process does before all train, such as copying the data
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,22 @@ class World:
         values = [value]
         distributed.broadcast_object_list(values, 0)
         return values[0]
+
+    def led(self, work: Callable[[], T]) -> T:
+        """Have the first process do something, and return what came of it; the others wait.
+
+        Raises its CacheError in all of them: none waits for one that has ended.
+        """
+        came: tuple[T | None, CacheError | None] = None, None
+        if self.is_first:
+            try:
+                came = work(), None
+            except CacheError as error:
+                came = None, error
+        result, failure = self.first(came)
+        if failure is not None:
+            raise failure
+        return result  # type: ignore[no-any-return] # what `work` gave
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over all processes."""

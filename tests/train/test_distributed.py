@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from tests.support.running import Ran, environment
-from tests.support.training import TINY, config_of, metrics, torchrun, training_cache, write_config
+from tests.support.training import TINY, config_of, metrics, record, torchrun, training_cache, write_config
 from tests.support.training import run_here as run
 from tests.train.test_resume import check_same, last
-from tusz_cache import UsageError, pack_cache
+from tusz_cache import Durability, UsageError, pack_cache, ssd
+from tusz_cache.lock import locked
 from tusz_train.distributed import GlobalBatchNorm, World, joined, share_norms
 
 pytestmark = pytest.mark.skipif(
@@ -65,6 +66,8 @@ def test_two_processes_go_on_exactly(cache: Path, pair: tuple[Path, Ran], tmp_pa
     stopped = torchrun(2, config, module="tests.support.killtrain", first=("5", "TERM"))
     assert 0 != stopped.code
     assert 5 == last(tmp_path)["step"], stopped.err
+    assert 75 == record(tmp_path)["ended"]["status"]  # which torchrun does not tell
+    assert 1 == stopped.err.count("stopped in time: status 75, of which torchrun makes 1")
 
     assert 0 == torchrun(2, config).code
     check_same(output, tmp_path)
@@ -88,6 +91,37 @@ def test_a_process_that_ends_ends_all(cache: Path, tmp_path: Path):
 
     assert 0 != ran.code
     assert "rank 1 of 2 lost the others" in ran.err
+
+
+def test_all_are_refused_while_the_run_is_under_way(cache: Path, tmp_path: Path):
+    """When another process has the run's lock, each process ends with that reason: none waits for the first."""
+    config = write_config(tmp_path / "c.yaml", config_of(cache, tmp_path))
+    place = ssd.Target(tmp_path / "runs" / "tiny", Durability("none"))
+    ssd.prepare(place)
+    with locked(place):
+        ran = torchrun(2, config)
+
+    assert 0 != ran.code
+    assert "the run tiny is under way" in ran.err
+    assert "lost the others" not in ran.err
+    assert not (tmp_path / "checkpoints" / "tiny").exists()
+
+
+def test_what_the_first_fails_at_fails_in_all(monkeypatch: pytest.MonkeyPatch):
+    """The error of what one process does for all is every process's error; its result is every process's result."""
+    said: list[Any] = []
+    monkeypatch.setattr(World, "first", lambda self, value: said.append(value) or said[0])
+    with pytest.raises(UsageError, match="odd"):
+        World(0, 2).led(lambda: _fail("odd"))
+    with pytest.raises(UsageError, match="odd"):
+        World(1, 2).led(lambda: _fail("never called"))
+
+    said[:] = []
+    assert [7, 7] == [World(0, 2).led(lambda: 7), World(1, 2).led(lambda: 8)]
+
+
+def _fail(message: str) -> None:
+    raise UsageError(message, hint="")
 
 
 def test_a_batch_that_cannot_be_split_is_refused(cache: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support import mounting
 from tests.support.caches import seal_cache
 from tests.support.recordings import name_of, recording, write_split
 from tests.support.training import config_of, metrics, steps, train, training_cache, write_config
@@ -198,6 +200,58 @@ def test_the_store_is_staged_and_read_from_there(
     assert said.index("Using valid local SSD cache") < said.index(f"Staged to {staged}")
     assert metrics(tmp_path / "plain") == metrics(tmp_path / "staging")
     assert open_datasets is admission.open_store
+
+
+@pytest.fixture
+def halfway(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is called behind the last step of the first epoch; fill it."""
+    todo: list[Any] = []
+    log = sinks.MetricsFile.log
+
+    def logged(self: Any, step: int, values: Any) -> None:
+        log(self, step, values)
+        if todo and step == 1:
+            todo.pop()()
+
+    monkeypatch.setattr(sinks.MetricsFile, "log", logged)
+    return todo
+
+
+EPOCHS = {"loop": {"steps": None, "epochs": 3}, "data": {"batch_size": 8}}
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_each_epoch_looks_whether_the_cache_is_there(cache: Path, tmp_path: Path, halfway: list[Any], mode: str):
+    """Another cache that takes the place of the admitted one is noticed when the next epoch begins."""
+    place = Path(shutil.copytree(cache, tmp_path / "cache", symlinks=True))
+    other = training_cache(tmp_path / "other", seed=70)
+
+    def exchange() -> None:
+        place.rename(tmp_path / "away")
+        other.rename(place)
+
+    halfway.append(exchange)
+    changes = EPOCHS | {"data": {"batch_size": 8, "workers": 1, "worker_mode": mode}}
+    with pytest.raises(CacheRefused, match="another cache lies there now"):
+        run(brief(place, tmp_path, **changes))
+    epochs = {line["epoch"] for line in metrics(tmp_path)}
+    assert {0} == epochs
+
+
+def test_a_bucket_over_the_cache_ends_the_run(cache: Path, tmp_path: Path, halfway: list[Any], said: list[str]):
+    """A bucket that is mounted over the cache while an epoch runs ends the run before the next one, and is not read."""
+    with mounting.private_mounts():
+        here = mounting.mount("tmpfs", "tmpfs", tmp_path / "here", "size=64m")
+        place = Path(shutil.copytree(cache, here / "cache", symlinks=True))
+        served = Path(shutil.copytree(cache, here / "served", symlinks=True))
+        with mounting.bucket(served, here / "bucket") as bucket:
+            halfway.append(lambda: (mounting.bind(bucket.path, place), bucket.forget()))
+            with pytest.raises(CacheRefused):
+                run(brief(place, tmp_path / "out", **EPOCHS))
+            assert set() == bucket.opened
+
+    assert any("REFUSE_OBJECT_STORE" in line for line in said)
+    assert {0} == {line["epoch"] for line in metrics(tmp_path / "out")}
 
 
 def test_a_store_of_another_cache_is_refused(store: Path, tmp_path: Path):
