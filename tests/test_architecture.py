@@ -48,6 +48,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "seal",
     "sealed",
     # the target
+    "disk_errors",
     "ssd",
     "lock",
     # the source
@@ -152,6 +153,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "run",
     "sharding",
     "workflow",
+    # what it costs
+    ("costing", "costing.prices", "costing.assumptions", "costing.report", "costing.model"),
     "measuring",
     "doctor_report",
     "doctoring",
@@ -162,6 +165,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "pack",
     "sync",
     "doctor",
+    "cost",
     ("synth.eeg", "synth.morphology", "synth.artefacts", "synth.plan", "synth.writing", "synth"),
     "demo",
     "__main__",
@@ -195,6 +199,7 @@ TRAIN_ORDER = (
     "data.draw",
     "data.limit",
     "data.sampler",
+    "data.readahead",
     "data.dataset",
     "data.loader",
     "data.feed",
@@ -215,6 +220,7 @@ TRAIN_ORDER = (
     "predict",
     "calibration",
     "strips",
+    "origin",
     "evaluating",
     "history",
     "figures",
@@ -231,6 +237,8 @@ TRAIN_ORDER = (
     "validation",
     "sinks",
     "loop",
+    "alone",
+    "run_record",
     "resuming",
     "keeping",
     "train_report",
@@ -251,8 +259,11 @@ SHARED = {
     "progress": "carries the wish to stop",
     "layout": "tables for people and notebooks",
     "ssd": "puts files under their names whole",
+    "disk_errors": "what the operating system says of a target, as our errors",
+    "lock": "one writer for each run",
     "verbs": "from a verb to its module",
     "guarding.stated": "reads the file of declared mounts",
+    "manifest_file": "tells a cache without a seal from others",
 }
 TORCH = {  # modules of tusz_train that may import torch; scoring and configuration never do
     *(f"tusz_train.model.{name}" for name in ("seizure_transformer", "registry", "published", "weight_decay")),

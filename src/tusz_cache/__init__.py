@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 from tusz_cache.lazy import lazily
 
 if TYPE_CHECKING:
+    from tusz_cache.costing.assumptions import CostAssumptions
+    from tusz_cache.costing.model import estimate_cost
+    from tusz_cache.costing.prices import Prices, read_prices
+    from tusz_cache.costing.report import CostReport
     from tusz_cache.durability import Durability
     from tusz_cache.entry import Entry
     from tusz_cache.errors import CacheError, CacheRefused, Damaged, UsageError
@@ -44,6 +48,8 @@ _HOMES = {
     "CacheGuard": "guarding.guard",
     "CacheRefused": "errors",
     "Category": "tusz_windows",
+    "CostAssumptions": "costing.assumptions",
+    "CostReport": "costing.report",
     "Damaged": "errors",
     "DeclaredMount": "guarding.values",
     "Durability": "durability",
@@ -54,6 +60,7 @@ _HOMES = {
     "PackReport": "packing.report",
     "PackedStore": "packing.packed",
     "Plan": "plan",
+    "Prices": "costing.prices",
     "Shard": "shard",
     "SyncReport": "report",
     "SyncSettings": "settings",
@@ -66,11 +73,13 @@ _HOMES = {
     "check_disjoint": "tusz",
     "copy_shard": "sharding",
     "diff": "plan",
+    "estimate_cost": "costing.model",
     "finish_shards": "sharding",
     "open_store": "packing.store",
     "pack_cache": "packing.writer",
     "plan_copy": "planning",
     "populate_cache": "workflow",
+    "read_prices": "costing.prices",
     "read_window_manifest": "packing.manifests",
     "read_windows": "packing.npz",
     "recordings": "tusz",
@@ -86,6 +95,8 @@ __all__ = [
     "CacheGuard",
     "CacheRefused",
     "Category",
+    "CostAssumptions",
+    "CostReport",
     "Damaged",
     "DeclaredMount",
     "Durability",
@@ -96,6 +107,7 @@ __all__ = [
     "PackReport",
     "PackedStore",
     "Plan",
+    "Prices",
     "Shard",
     "SyncReport",
     "SyncSettings",
@@ -108,11 +120,13 @@ __all__ = [
     "check_disjoint",
     "copy_shard",
     "diff",
+    "estimate_cost",
     "finish_shards",
     "open_store",
     "pack_cache",
     "plan_copy",
     "populate_cache",
+    "read_prices",
     "read_window_manifest",
     "read_windows",
     "recordings",

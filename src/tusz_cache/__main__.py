@@ -11,6 +11,7 @@ VERBS = {
     "guard": "say whether training may read from a directory, and why",
     "doctor": "where a cache is, whether it is whole, how fast it is, what to do next",
     "pack": "write a cache's windows as a packed store, which feeds a GPU",
+    "cost": "what training costs from a bucket's mount, from a volume, from a packed store",
     "demo": "see it all work on an embedded S3 server",
 }
 

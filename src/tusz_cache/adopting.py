@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tusz_cache import sealing, ssd
 from tusz_cache.checking import Found
 from tusz_cache.comparing import Prover, prove_files
+from tusz_cache.disk_errors import translated
 from tusz_cache.errors import Damaged, EmptyListing
 from tusz_cache.holdings import look
 from tusz_cache.lock import locked
@@ -39,7 +40,7 @@ def adopt(
                 f"{touched!r} was changed while the cache was read", hint="stop what writes to the cache, and run again"
             )
         if place.durability.syncs:  # another program wrote the files, perhaps a moment ago
-            with ssd.translated(place.root):
+            with translated(place.root):
                 ssd.sync_files([place.path(key) for key in manifest.keys])
         held = look(place.root).files.proven()
         sealing.unseal(place)
@@ -51,7 +52,7 @@ def adopt(
 def _touched(place: Target, manifest: Manifest) -> Iterator[str]:
     """Yield the keys of files that are no longer as they were when they were read."""
     for row, key in enumerate(manifest.keys):
-        with ssd.translated(place.path(key)):
+        with translated(place.path(key)):
             stat = place.path(key).stat()
         if (stat.st_size, stat.st_mtime_ns) != (manifest.sizes[row], manifest.mtimes[row]):
             yield key

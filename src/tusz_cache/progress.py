@@ -1,5 +1,6 @@
 """Progress: a bar on a terminal, a plain line every ten seconds elsewhere, nothing when asked. Always on stderr."""
 
+import signal
 import sys
 import time
 from types import TracebackType
@@ -21,7 +22,8 @@ class Progress:
     def __init__(self, mode: Mode = "auto", stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._mode = mode if mode != "auto" else ("bar" if self._stream.isatty() else "lines")
-        self.stop_signal: int | None = None
+        self.stop_at: float | None = None  # time.monotonic() from which on it is as if SIGTERM had come
+        self._stop_signal: int | None = None
         self._bytes = self._files = self._total_bytes = self._total_files = 0
         self._began = self._said = time.monotonic()
         self._bar: tqdm[Never] | None = None
@@ -35,6 +37,17 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    @property
+    def stop_signal(self) -> int | None:
+        """The signal that asked to stop, if any; SIGTERM when it is too late to go on."""
+        if self._stop_signal is None and self.stop_at is not None and time.monotonic() >= self.stop_at:
+            self._stop_signal = signal.SIGTERM
+        return self._stop_signal
+
+    @stop_signal.setter
+    def stop_signal(self, signum: int | None) -> None:
+        self._stop_signal = signum
 
     def check_stop(self, where: str) -> None:
         """Raise Interrupted if a signal asked to stop."""

@@ -38,13 +38,14 @@ def prepared(
     """
     refuse_store(place.root)
     store = open_for(source, place, settings)
+    waiting = (lambda: watcher.check_stop("stopped while waiting for the lock")) if work else None
     listing: Listing | None = None
     if not place.meta.is_dir():  # leave no trace before it is clear that nothing speaks against the plan
         listing = list_source(store, place, settings, watcher)
         plan = make_plan(listing.manifest, look(place.root), settings)
         check_space(place, plan, Holdings(), settings)
         ssd.prepare(place)
-    with lock.locked(place, work, patient=bool(work)) as descriptor:
+    with lock.locked(place, waiting, work=work) as descriptor:
         holdings = look(place.root)
         if planned and (stored := stored_plan(place)) is not None:
             stored.check(store.url, settings.filters, settings.part_size)

@@ -192,11 +192,11 @@ class _Shard:
         """Copy as the plan says. Where there is none, make it, or wait for who does."""
         refusals = 0
         while True:
-            self.watcher.check_stop("stopped before anything was copied")
+            self._wait()
             planned = has_plan(self.place)
             try:
                 if planned:
-                    with locked_shard(self.place, self.shard.suffix) as locks:
+                    with locked_shard(self.place, self.shard.suffix, self._wait) as locks:
                         if (stored := stored_plan(self.place)) is not None:
                             stored.check(self.store.url, self.settings.filters, self.settings.part_size)
                             return self._copy(stored, locks)
@@ -211,6 +211,9 @@ class _Shard:
                 if refusals > (0 if planned else REFUSALS):
                     raise
                 time.sleep(PAUSE)
+
+    def _wait(self) -> None:
+        self.watcher.check_stop("stopped before anything was copied")
 
     def _part(self, stored: StoredPlan) -> Run:
         """Return the run that copies what is this shard's, and nothing else."""

@@ -10,49 +10,17 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tusz_cache.disk_errors import translated
 from tusz_cache.durability import Durability
 from tusz_cache.entry import META
-from tusz_cache.errors import CacheError, NoSpace, TargetError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNCFS_FROM = 16  # files; from here on one sync of the file system is cheaper than one for each file
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a target into our errors."""
-    try:
-        yield
-    except OSError as error:
-        raise _ours(error, path) from error
-
-
-def _ours(error: OSError, path: Path) -> CacheError:
-    path = Path(error.filename2 or error.filename or path)
-    if error.errno in _FULL:
-        return NoSpace(
-            f"no space left at {path}",
-            hint="free space or choose a larger disk, then run again: finished parts are kept",
-        )
-    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}:
-        hint = "a folder is where a file must be, or the other way round: move it away, then run again"
-        return TargetError(f"{path} is in the way: {error.strerror}", hint=hint)
-    if error.errno == errno.EXDEV:
-        return TargetError(
-            f"{path} lies on another file system than the target's {META}",
-            hint="mount one file system over the whole target",
-        )
-    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        return TargetError(f"cannot write {path}: {error.strerror}", hint="mount it writable, or choose another target")
-    return TargetError(
-        f"cannot use {path}: {error.strerror or error}", hint="check the target, its disk and the kernel log"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +163,32 @@ def sync_files(paths: Sequence[Path]) -> None:
 
 
 def make_directories(directories: Iterable[Path]) -> set[Path]:
-    """Make `directories` and those above them; returns those whose entries changed, for syncing."""
+    """Make `directories` and those above them; returns those whose entries changed, for syncing.
+
+    Raises TargetError, NoSpace.
+    """
     changed: set[Path] = set()
     for directory in directories:
-        missing = directory
-        while not missing.is_dir():
-            changed.add(missing.parent)
-            missing = missing.parent
-        directory.mkdir(parents=True, exist_ok=True)
+        with translated(directory):
+            missing = directory
+            while not missing.is_dir():
+                changed.add(missing.parent)
+                missing = missing.parent
+            directory.mkdir(parents=True, exist_ok=True)
     return changed
+
+
+def check_writable(directories: Iterable[Path]) -> None:
+    """Make `directories`, and in each a file that is removed again. Raises TargetError, NoSpace."""
+    for directory in directories:
+        make_directories([directory])
+        draft = directory / f"{uuid.uuid4().hex}.draft"
+        with translated(directory):
+            try:
+                draft.touch(exist_ok=False)
+                draft.unlink()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror) from error  # of the directory, and not of the trial
 
 
 def sync_directories(target: Target, directories: Iterable[Path]) -> None:

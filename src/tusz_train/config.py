@@ -220,7 +220,7 @@ class Config(Section):
 # What may differ between two runs that train the same: where things lie and how fast they come.
 _NO_INFLUENCE: dict[str, Any] = {
     "run": {"name", "output_dir"},
-    "data": {"cache_dir", "store_dir", "stage_to", "expected_files", "workers", "worker_mode", "prefetch"},
+    "data": {"cache_dir", "store_dir", "stage_to", "expected_files", "workers", "worker_mode", "prefetch", "advise"},
     "checkpoint": True,
     "logging": True,
     "guard": True,

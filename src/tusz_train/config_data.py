@@ -61,6 +61,8 @@ class DataConfig(Section):
     """Whether the workers are threads or processes."""
     prefetch: PositiveInt = 4
     """Batches that each worker reads ahead."""
+    advise: Literal["auto", "on", "off"] = "auto"
+    """Tell the kernel of packed windows before they are read: `on` always, `auto` where they may not be in memory."""
     balance: BalanceConfig | None = BalanceConfig()
     """Draw windows by class; null takes every window of an epoch once."""
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -5,16 +5,21 @@ run, which an overlap with the backward pass would not promise. Axes: B = window
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
-from tusz_cache import UsageError
+from tusz_cache import CacheError, UsageError
 from tusz_train.errors import RankFailed
+
+PATIENCE = timedelta(hours=24)  # for what one process does before all train, such as copying the data
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +30,19 @@ class World:
     size: int = 1
     local_rank: int = 0  # on this machine
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    patient: Any = None  # the group whose members wait for each other as long as PATIENCE
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
-    def any(self, *wishes: bool) -> tuple[bool, ...]:
-        """Return for each wish whether any process has it."""
+    def any(self, *wishes: bool, patiently: bool = False) -> tuple[bool, ...]:
+        """Return for each wish whether any process has it. patiently: some come hours after the others."""
         if self.size == 1:
             return wishes
         said = torch.tensor(wishes, dtype=torch.uint8)
-        distributed.all_reduce(said, distributed.ReduceOp.MAX)
+        distributed.all_reduce(said, distributed.ReduceOp.MAX, self.patient if patiently else None)
         return tuple(bool(one) for one in said.tolist())
 
     def gather(self, value: Any) -> list[Any]:
@@ -54,6 +60,22 @@ class World:
         values = [value]
         distributed.broadcast_object_list(values, 0)
         return values[0]
+
+    def led(self, work: Callable[[], T]) -> T:
+        """Have the first process do something, and return what came of it; the others wait.
+
+        Raises its CacheError in all of them: none waits for one that has ended.
+        """
+        came: tuple[T | None, CacheError | None] = None, None
+        if self.is_first:
+            try:
+                came = work(), None
+            except CacheError as error:
+                came = None, error
+        result, failure = self.first(came)
+        if failure is not None:
+            raise failure
+        return result  # type: ignore[no-any-return] # what `work` gave
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over all processes."""
@@ -97,7 +119,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[World]:
         return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(rank, size, local, device)
+        yield World(rank, size, local, device, distributed.new_group(timeout=PATIENCE, backend="gloo"))
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise RankFailed(

@@ -6,9 +6,10 @@ CacheError
 ├── BadWeights          2  a file of weights cannot be read, or is not for the model
 ├── WrongShape          2  an array does not have the shape, or the channels, that are needed
 ├── OrderChanged        2  a saved position belongs to another order of windows
-├── OtherRun            2  a checkpoint is of another configuration or cache
+├── OtherRun            2  a checkpoint is of another configuration, cache or file limit
 ├── Diverged            2  loss or gradient is no longer finite
-├── BadCheckpoint       7  a checkpoint is missing, torn or of another model
+├── BadCheckpoint       7  a checkpoint is missing, cannot be read, or is of another model or version
+│   └── TornCheckpoint     a checkpoint is not what its record says: an earlier one may be whole
 └── RankFailed          3  another process of the same training ended
 """
 
@@ -46,7 +47,7 @@ class OrderChanged(CacheError):
 
 
 class OtherRun(CacheError):
-    """A checkpoint is of another configuration or cache, so going on from it would be neither run."""
+    """A checkpoint is of another configuration, cache or file limit, so going on from it would be neither run."""
 
     exit_code = 2
 
@@ -58,9 +59,13 @@ class Diverged(CacheError):
 
 
 class BadCheckpoint(CacheError):
-    """A checkpoint is missing, torn or of another model."""
+    """A checkpoint is missing, cannot be read, or is of another model or version."""
 
     exit_code = 7
+
+
+class TornCheckpoint(BadCheckpoint):
+    """A checkpoint is not what its record says, or has none: an earlier one may be whole."""
 
 
 class RankFailed(CacheError):

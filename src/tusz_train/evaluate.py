@@ -34,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
         help="of detections: a probability, or the best on dev (default: the one that the run froze)",
     )
     made.add_argument(
+        "--allow-seen-patients",
+        action="store_true",
+        help="score patients of dev or eval although the model was trained on them; the report says so",
+    )
+    made.add_argument(
         "--set",
         metavar="KEY.SUB=VALUE",
         action="append",
@@ -67,6 +72,7 @@ def _evaluate(options: argparse.Namespace, progress: Progress) -> cli.Report:
         out=options.out,
         references=options.references,
         threshold=options.threshold,
+        allow_seen=options.allow_seen_patients,
         overrides=options.set,
         progress=progress,
     )

@@ -23,6 +23,7 @@ from tusz_train.curves import THRESHOLDS, CurveReport, Predicted, score_predicti
 from tusz_train.event_files import FORMS, recording_of, write_events
 from tusz_train.events import Detection, RecordingEvents
 from tusz_train.files import publish
+from tusz_train.origin import Origin
 from tusz_train.predict import Inference, Model, Windows, predict, read_batches
 from tusz_train.schedule import STEP_S, CacheFile, Coverage, Schedule, make_schedule
 from tusz_train.scoring import ScoreReport, score_recordings
@@ -53,6 +54,7 @@ class EvaluationSettings:
     stride_s: int = STEP_S  # between windows: 10 overlaps six times, 60 not at all
     detection: Detection = field(default_factory=Detection)  # its threshold counts where `threshold` is frozen
     frozen: bool = False  # take the threshold of `detection`; else the best of `thresholds`, on dev only
+    frozen_from: str = "given"  # where that one comes from
     thresholds: tuple[float, ...] = THRESHOLDS
 
 
@@ -69,6 +71,7 @@ class Evaluation:
     calibration: Calibration
     recordings: tuple[ScoredRecording, ...]
     strips: tuple[Strip, ...] = ()
+    origin: Origin | None = None  # what is known of the data beside the training's
 
     exit_code: ClassVar[int] = 0
 
@@ -76,14 +79,15 @@ class Evaluation:
     def threshold_from(self) -> str:
         """Where the threshold comes from."""
         if self.settings.frozen:
-            return "frozen before"
-        return f"chosen on {self.split} by SzCORE event F1, pooled"
+            return self.settings.frozen_from
+        return f"chosen on {self.split}, which is scored here, by SzCORE event F1, pooled"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything by name of the scorer, as in `metrics.json`; undefined values are None."""
         inference = dataclasses.asdict(self.settings.inference)
         return {
             "split": self.split,
+            "data": self.origin.as_dict() if self.origin else None,
             "coverage": self.coverage.as_dict(),
             "inference": {**inference, "bf16": self.settings.inference.bf16, "stride_s": self.settings.stride_s},
             "detection": {**dataclasses.asdict(self.detection), "threshold_from": self.threshold_from},
@@ -104,6 +108,7 @@ class Evaluation:
             *self.curves.rows(),
             ("calibration error (ECE) at 1 Hz", shown(self.calibration.ece)),
             *(("recordings", sentence) for sentence in self.coverage.sentences()),
+            *(("data", sentence) for sentence in (self.origin.sentences() if self.origin else ())),
         ]
 
     def as_text(self) -> str:
@@ -122,14 +127,15 @@ def evaluate_model(
     *,
     references: Mapping[str, RecordingEvents] | None = None,
     only: Collection[str] | None = None,
+    origin: Origin | None = None,
     said: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Evaluation:
     """Predict and score the recordings of a split, and write what was found below `out_dir`.
 
     `references` of annotation files, by recording, make durations true; without them labels and windows of the cache
-    count. `only` names the files that are taken, where not all are. `said` is called with the recordings that are done
-    and all of them, and may raise. Raises UsageError for a threshold that is to be chosen on another split than dev,
-    and for a folder with events of other recordings.
+    count. `only` names the files that are taken, where not all are. `origin` is reported. `said` is called with the
+    recordings that are done and all of them, and may raise. Raises UsageError for a threshold that is to be chosen on
+    another split than dev, and for a folder with events of other recordings.
     """
     if not settings.frozen and split.split != CHOOSE_ON:
         raise UsageError(
@@ -155,6 +161,7 @@ def evaluate_model(
         calibration=kept.calibration,
         recordings=scored,
         strips=tuple(_strips(scored, schedule, split, kept)),
+        origin=origin,
     )
     publish(out_dir / METRICS, json.dumps(evaluation.as_dict(), allow_nan=False, indent=1) + "\n")
     return evaluation

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from tusz_cache import AdmittedCache, DeclaredMount, Durability, open_store, read_window_manifest
+from tusz_cache import AdmittedCache, DeclaredMount, Durability, open_store, read_window_manifest, ssd
 from tusz_cache.progress import Progress
 from tusz_train import checkpoint
 from tusz_train.admission import admit
@@ -17,15 +17,16 @@ from tusz_train.config_file import config_of
 from tusz_train.data.limit import limited
 from tusz_train.distributed import joined
 from tusz_train.errors import BadCheckpoint
-from tusz_train.evaluating import Evaluation, EvaluationSettings, evaluate_model
+from tusz_train.evaluating import EVENTS, PROBABILITIES, Evaluation, EvaluationSettings, evaluate_model
 from tusz_train.events import Detection
 from tusz_train.file_limit import FileLimit, resolve_limit
 from tusz_train.history import read_history
 from tusz_train.model.registry import build
+from tusz_train.origin import Origin, patients_of
 from tusz_train.outputs import Outputs
 from tusz_train.pairing import read_references
 from tusz_train.predict import Inference
-from tusz_train.report import write_report
+from tusz_train.report import FIGURES, write_report
 
 REPORT = "report.html"
 
@@ -37,25 +38,42 @@ def evaluate_checkpoint(
     out: Path | None = None,
     references: Path | None = None,
     threshold: float | Literal["best"] | None = None,
+    allow_seen: bool = False,
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
     declared: Sequence[DeclaredMount] = (),
     durability: Durability = Durability(),  # noqa: B008 - a frozen value
     environment: Mapping[str, str] = os.environ,
 ) -> Evaluation:
-    """Evaluate a checkpoint on a split of the cache that it was trained on, and write scores, events and report.
+    """Evaluate a checkpoint on a split of a cache, its own or another, and write scores, events and report.
 
     path: a file, or a folder, of which the best is taken. out: where to; the run's own folder without it. references:
-    folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. overrides: of the
-    checkpoint's configuration. declared: mounts. durability: of what `data.stage_to` copies. Raises CacheError.
+    folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. allow_seen: score
+    patients of dev and eval that were trained on. overrides: of the checkpoint's configuration. declared: mounts.
+    durability: of what `data.stage_to` copies. Raises CacheError.
     """
     saved = checkpoint.load(path)
     config = config_of(dict(saved["config"]), str(path), overrides)
     with joined({}) as world, progress or Progress() as watcher:
         limit = resolve_limit(environment, config)
-        admission = admit(config, world, watcher, declared=declared, durability=durability)
         outputs = Outputs.of(config.run)
         folder = out or outputs.run
+        ssd.check_writable([folder, *(folder / name for name in (EVENTS, PROBABILITIES, FIGURES))])
+        admission = admit(config, world, watcher, splits=[split], declared=declared, durability=durability)
+        store = open_store(admission.windows, split)
+        only = None if limit is None else _limited(admission.windows, split, limit, config)
+        origin = Origin.of(
+            saved,
+            split=split,
+            cache_dir=config.data.cache_dir,
+            store_dir=config.data.store_dir,
+            verdict=admission.verdict["verdict"],
+            cache=admission.cache,
+            patients=patients_of(store.cache_files if only is None else only),
+        )
+        origin.check(allow_seen=allow_seen)
+        for sentence in origin.sentences():
+            watcher.say(sentence)
 
         def said(done: int, total: int) -> None:
             watcher.check_stop("stopped while evaluating")
@@ -63,11 +81,12 @@ def evaluate_checkpoint(
 
         evaluation = evaluate_model(
             _model(saved, config).to(world.device),
-            open_store(admission.windows, split),
-            _settings(config, saved, threshold, str(world.device)),
+            store,
+            _settings(config, saved, threshold, origin, str(world.device)),
             folder,
             references=None if references is None else read_references(references),
-            only=None if limit is None else _limited(admission.windows, split, limit, config),
+            only=only,
+            origin=origin,
             said=said,
         )
         told = {"checkpoint": str(path), "checkpoint_step": saved["step"], **_record(outputs, saved)}
@@ -89,12 +108,22 @@ def _model(saved: Mapping[str, Any], config: Config) -> nn.Module:
 
 
 def _settings(
-    config: Config, saved: Mapping[str, Any], threshold: float | Literal["best"] | None, device: str
+    config: Config,
+    saved: Mapping[str, Any],
+    threshold: float | Literal["best"] | None,
+    origin: Origin,
+    device: str,
 ) -> EvaluationSettings:
     """Return how to evaluate: the threshold is frozen if it is given, configured, or was found in training."""
     asked = config.postprocessing
-    own = saved["threshold"] if asked.threshold is None else asked.threshold
-    frozen = None if threshold == "best" else own if threshold is None else threshold
+    if threshold == "best":
+        frozen, source = None, ""
+    elif threshold is not None:
+        frozen, source = threshold, "given"
+    elif asked.threshold is not None:
+        frozen, source = asked.threshold, "set by postprocessing.threshold"
+    else:
+        frozen, source = saved["threshold"], origin.threshold_chosen
     detection = Detection(
         threshold=Detection().threshold if frozen is None else frozen,
         release=asked.release,
@@ -102,7 +131,7 @@ def _settings(
         min_duration_s=asked.min_duration_s,
     )
     inference = Inference(batch_size=config.data.batch_size, device=device, amp=config.loop.amp)
-    return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None)
+    return EvaluationSettings(inference=inference, detection=detection, frozen=frozen is not None, frozen_from=source)
 
 
 def _limited(windows: AdmittedCache, split: str, limit: FileLimit, config: Config) -> tuple[str, ...]:

@@ -11,10 +11,9 @@ import torch
 import tusz_cache
 from tusz_cache import Durability
 from tusz_train import chance, checkpoint
-from tusz_train.config import training_hash
 from tusz_train.errors import BadCheckpoint, OrderChanged
 from tusz_train.loop import Training
-from tusz_train.resuming import differences
+from tusz_train.resuming import Basis, differences
 from tusz_train.state import State
 
 
@@ -29,7 +28,7 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def content_of(run: Training, cache: Mapping[str, Any]) -> dict[str, Any]:
+def content_of(run: Training, basis: Basis) -> dict[str, Any]:
     """Return everything that a run goes on from. Every process takes part."""
     state = run.state
     return {
@@ -43,20 +42,22 @@ def content_of(run: Training, cache: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": run.optimizer.state_dict(),
         "sampler": run.feed.state_dict(),
         "chance": run.world.gather(chance.states(run.world.device)),  # by rank
-        "config": run.config.model_dump(mode="json"),
-        "training_hash": training_hash(run.config),
-        "cache": dict(cache),
+        "patients": {split: sorted(seen) for split, seen in run.patients.items()},
+        "since": state.since,
         "versions": versions(),
+        **basis.as_dict(),
     }
 
 
-def write(run: Training, folder: Path, cache: Mapping[str, Any], durability: Durability) -> None:
+def write(run: Training, folder: Path, basis: Basis, durability: Durability) -> None:
     """Write a checkpoint of this moment, and remove those that are not to be kept."""
-    content = content_of(run, cache)
-    if run.world.is_first:
+    content = content_of(run, basis)
+
+    def publish() -> None:
         checkpoint.save(folder, content, durability)
         checkpoint.prune(folder, run.config.checkpoint.keep_last, durability)
-    run.world.first(None)
+
+    run.world.led(publish)
 
 
 def take_up(run: Training, saved: Mapping[str, Any], *, allow_changes: bool) -> list[str]:
@@ -76,6 +77,8 @@ def take_up(run: Training, saved: Mapping[str, Any], *, allow_changes: bool) -> 
             hint="set model and optimizer as they were",
         ) from error
     run.state = State.of(saved["state"])
+    for split, seen in saved.get("patients", {}).items():  # with --allow-changes they may be of another cache
+        run.patients[split] = run.patients.get(split, frozenset()) | frozenset(seen)
     try:
         run.feed.load_state_dict(saved["sampler"])
     except OrderChanged as error:

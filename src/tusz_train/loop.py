@@ -44,7 +44,10 @@ class Training:
     keep: Callable[["Training"], None]  # write a checkpoint
     log: Callable[[int, Mapping[str, Any]], None]
     wants_stop: Callable[[], bool]
+    recheck: Callable[[], None]  # raise if what is read is no longer what was admitted
     state: State = field(default_factory=State)
+    patients: dict[str, frozenset[str]] = field(default_factory=dict)  # that it saw, by split; of earlier starts too
+    kept: State | None = None  # that the last checkpoint of this run has
 
     @property
     def kept_model(self) -> nn.Module:
@@ -55,12 +58,11 @@ class Training:
 def train(run: Training) -> bool:
     """Train until the plan is over, or a stop is wanted. Returns whether it is over. Both leave a checkpoint.
 
-    Raises Diverged after too many steps in a row without a finite loss and gradient.
+    Raises Diverged after too many steps in a row without a finite loss and gradient, and what `recheck` raises.
     """
     clock = _Clock(run.config.checkpoint.every_minutes)
     every = run.config.checkpoint.every_steps
-    batches = _endless(run.feed)
-    kept: State | None = None  # the state that the last checkpoint has
+    batches = _endless(run)
     run.model.train()
     while True:
         stops, is_late = run.world.any(run.wants_stop(), clock.is_late())
@@ -68,9 +70,9 @@ def train(run: Training) -> bool:
             stops = not _validate(run)
         is_over = not stops and run.plan.is_over(run.state)
         is_due = every is not None and run.state.step > 0 and run.state.step % every == 0
-        if run.state != kept and (stops or is_over or is_late or is_due or run.state.is_best):
+        if run.state != run.kept and (stops or is_over or is_late or is_due or run.state.is_best):
             run.keep(run)
-            kept = run.state
+            run.kept = run.state
             clock.restart()
         if stops or is_over:
             return is_over
@@ -166,10 +168,14 @@ def _autocast(run: Training) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16)
 
 
-def _endless(feed: CudaFeed) -> Iterator[Pair]:
-    """Yield batch after batch, epoch after epoch, from where the sampler stands."""
+def _endless(run: Training) -> Iterator[Pair]:
+    """Yield batch after batch, epoch after epoch, from where the sampler stands.
+
+    Between two epochs nothing reads ahead: then it is looked whether the path still leads to what was admitted.
+    """
     while True:
-        yield from feed
+        run.recheck()
+        yield from run.feed
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from tusz_train.figures import Drawing
 from tusz_train.files import publish
 from tusz_train.history import panels
 from tusz_train.montage import SAMPLING_RATE
+from tusz_train.origin import WARNING
 from tusz_train.report_plots import draw_calibration, draw_history, draw_sensitivity, draw_strip
 from tusz_train.scoring import Scored
 from tusz_train.strips import Strip
@@ -71,10 +72,16 @@ def _head(name: str, evaluation: Evaluation) -> str:
             html.paragraph(f"{lead}{coverage.seconds / 3600:.1f} h."),
             html.cards(cards),
             *(html.paragraph(sentence, "note") for sentence in coverage.sentences()[1:]),
+            *_of_data(evaluation),
             html.paragraph(f"{_described(evaluation)} Numbers of different scorers must not be compared.", "note"),
             "</header>",
         ]
     )
+
+
+def _of_data(evaluation: Evaluation) -> Iterator[str]:
+    for sentence in evaluation.origin.sentences() if evaluation.origin else ():
+        yield html.paragraph(sentence, "warning" if sentence.startswith(WARNING) else "")
 
 
 def _described(evaluation: Evaluation) -> str:
@@ -213,7 +220,10 @@ def _provenance(run: Mapping[str, Any], evaluation: Evaluation) -> str:
     told = html.facts(rows) if rows else html.paragraph("No run.json was given.", "note")
     folds = [html.folded("Configuration", run[_FOLDED])] if _FOLDED in run else []
     how = {key: value for key, value in evaluation.as_dict().items() if key in {"inference", "detection", "coverage"}}
-    return html.section("provenance", "Run", told, *folds, html.folded("Evaluation settings", how))
+    trained = html.section("provenance", "Training run", told, *folds, html.folded("Evaluation settings", how))
+    if evaluation.origin is None:
+        return trained
+    return html.section("data", "Evaluated data", html.facts(_flat(evaluation.origin.as_dict()))) + "\n" + trained
 
 
 def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -221,8 +231,10 @@ def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]
         label = f"{above}{name.replace('_', ' ')}"
         if isinstance(one, Mapping):
             yield from _flat(one, f"{label}: ")
-        elif isinstance(one, list) and all(isinstance(row, Mapping) for row in one):
+        elif isinstance(one, list) and one and all(isinstance(row, Mapping) for row in one):
             yield from ((label, ", ".join(map(str, row.values()))) for row in one)
+        elif isinstance(one, list):
+            yield label, ", ".join(map(str, one)) or "none"
         else:
             yield label, _NOT_GIVEN if one is None else str(one)
 

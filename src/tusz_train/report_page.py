@@ -37,6 +37,7 @@ h2 {{ font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top
 h3 {{ font-size: 1rem; margin: 1.5rem 0 .25rem; overflow-wrap: anywhere; }}
 p {{ margin: .4rem 0; max-width: 50rem; }}
 .note, figcaption, .card span {{ color: var(--muted); font-size: .87rem; }}
+.warning {{ font-weight: 600; border-left: .3rem solid var(--detected); padding-left: .6rem; }}
 .cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .75rem;
   margin: 1.25rem 0; }}
 .card {{ background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }}

@@ -1,19 +1,19 @@
 """A training run, wired: admitted data, model, loop, checkpoints, logs."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import Any
 
 from torch import nn
 
-from tusz_cache import DeclaredMount, Durability, ssd
+from tusz_cache import CacheRefused, DeclaredMount, Durability
+from tusz_cache.errors import Interrupted
 from tusz_cache.progress import Progress
-from tusz_train import chance, keeping
+from tusz_train import chance, keeping, run_record
 from tusz_train.admission import Admission, admit
+from tusz_train.alone import alone
 from tusz_train.config import Config, training_hash
 from tusz_train.config_file import as_yaml
 from tusz_train.data.dataset import WindowDataset, open_datasets
@@ -25,8 +25,9 @@ from tusz_train.file_limit import FileLimit, resolve_limit
 from tusz_train.loop import Training, train
 from tusz_train.model.registry import build
 from tusz_train.optimisation import Average, make_optimizer
+from tusz_train.origin import patients_of
 from tusz_train.outputs import Outputs
-from tusz_train.resuming import Resume, find, withdraw_after
+from tusz_train.resuming import Basis, Resume, Start, find, make_way
 from tusz_train.sinks import MetricsFile, Sink, TensorBoard, is_judgement, open_wandb, preflight
 from tusz_train.state import Plan
 from tusz_train.train_report import TrainReport
@@ -45,11 +46,13 @@ def run_training(
 ) -> TrainReport:
     """Train as the configuration says, from the newest checkpoint of its name if there is one.
 
+    One process at a time, or group of them, trains a run of one name in one `run.output_dir`: LockHeld for another.
     max_seconds: stop in time, with a checkpoint. progress: carries the wish to stop. declared: mounts.
     durability: of checkpoints. Raises CacheError.
     """
     began = time.monotonic()
     watcher = progress or Progress()
+    watcher.stop_at = None if max_seconds is None else began + max_seconds
     with ExitStack() as stack:
         world = stack.enter_context(joined(environment))
         stack.enter_context(watcher)
@@ -57,31 +60,53 @@ def run_training(
         limit = resolve_limit(environment, config)
         say(f"configuration of {config.run.name}:\n{as_yaml(config)}")
         say(str(limit) if limit else "file limit: none")
-        preflight(config)
-        admission = admit(config, world, watcher, declared=declared, durability=durability)
+        preflight(config, writes=world.is_first)
         outputs = Outputs.of(config.run)
-        saved = find(resume, config, admission.cache, outputs, world=world, say=say)
+        try:
+            admission = admit(config, world, watcher, declared=declared, durability=durability)
+            world.led(lambda: stack.enter_context(alone(outputs, durability, watcher)))
+        except Interrupted as error:
+            say(f"{error}: {error.hint}")
+            return TrainReport.early(config.run.name, outputs, seconds=time.monotonic() - began)
+        basis = Basis(config, admission.cache, limit)
+        start, saved, is_new = find(resume, basis, outputs, world=world, say=say)
 
         def wants_stop() -> bool:
-            is_late = max_seconds is not None and time.monotonic() - began >= max_seconds
-            return is_late or watcher.stop_signal is not None
+            return watcher.stop_signal is not None
 
         run = _assembled(config, world, admission, limit, wants_stop)
         if saved is not None:
             for note in keeping.take_up(run, saved, allow_changes=resume.allow_changes):
                 say(f"note: {note}")
+            run.kept = None if is_new else run.state
+            if is_new:
+                run.state = run.state.judged_anew()
+                say("note: what was best so far was of another run or configuration: that begins anew here")
             say(f"going on from step {run.state.step}")
-        sinks = _sinks(run, outputs, durability, say) if world.is_first else []
-        for sink in sinks:
-            stack.callback(sink.close)
-        if world.is_first:
-            withdraw_after(run.state.step, outputs.checkpoints, durability)
-            _record(run, outputs, admission, limit, durability)
+        sinks: list[Sink] = []
+        told: dict[str, Any] = {}
+
+        def begin() -> None:
+            """Only now, when all else works, is anything of an earlier run touched."""
+            make_way(start, run.state.step, outputs, durability, say)
+            for sink in _sinks(run, outputs, durability, say):
+                stack.callback(sink.close)
+                sinks.append(sink)
+            before = run_record.read(outputs.record)
+            told.update(_told(run, basis, admission, resume=resume, start=start, before=before))
+            run_record.write(outputs.record, told, durability)
+
+        world.led(begin)
+        run.recheck = lambda: _recheck(admission, say)
         run.log = _logger(run, sinks, watcher)
         run.judge = _judge(run, watcher)
-        run.keep = lambda now: _keep(now, outputs, admission, durability, sinks)
+        run.keep = lambda now: _keep(now, outputs, basis, durability, sinks)
         is_over = train(run)
-    return TrainReport.of(run, outputs, is_over=is_over, seconds=time.monotonic() - began)
+        report = TrainReport.of(run, outputs, is_over=is_over, seconds=time.monotonic() - began)
+        world.led(lambda: run_record.write(outputs.record, told | {"ended": _ended(report)}, durability))
+        if world.size > 1 and not is_over:
+            say(f"stopped in time: status {report.exit_code}, of which torchrun makes 1; {outputs.record} keeps it")
+    return report
 
 
 def _assembled(
@@ -94,6 +119,7 @@ def _assembled(
         limits={"train": limit.train, "dev": limit.dev} if limit else None,
         seed=seed,
         raw=admission.is_raw and on_gpu,
+        advise=data.advise,
     )
     sampler = _sampler(config, sets["train"], world)
     loader = make_loader(
@@ -128,6 +154,8 @@ def _assembled(
         keep=lambda _: None,
         log=lambda _, __: None,
         wants_stop=wants_stop,
+        recheck=lambda: None,
+        patients={split: patients_of(one.manifest.files) for split, one in sets.items()},
     )
 
 
@@ -148,12 +176,12 @@ def _sampler(config: Config, train_set: WindowDataset, world: World) -> Training
 
 def _sinks(run: Training, outputs: Outputs, durability: Durability, say: Callable[[str], None]) -> list[Sink]:
     """Open what measurements go to. Raises ConfigError for what is required and cannot be had."""
-    step = run.state.step
+    step, judged = run.state.step, max(run.state.judged, run.state.since)  # what is of an earlier history stays
     wandb = open_wandb(run.config, outputs, say)  # first: it may refuse
     sinks: list[Sink] = [wandb] if wandb else []
     if run.config.logging.tensorboard:
         sinks.append(TensorBoard(outputs.tensorboard, step))
-    return [MetricsFile(outputs.metrics, durability, trained=step, judged=run.state.judged), *sinks]
+    return [MetricsFile(outputs.metrics, durability, trained=step, judged=judged), *sinks]
 
 
 def _judge(run: Training, watcher: Progress) -> Callable[[nn.Module], Judgement | None]:
@@ -188,31 +216,47 @@ def _logger(run: Training, sinks: Sequence[Sink], watcher: Progress) -> Callable
     return log
 
 
-def _keep(run: Training, outputs: Outputs, admission: Admission, durability: Durability, sinks: Sequence[Sink]) -> None:
+def _recheck(admission: Admission, say: Callable[[str], None]) -> None:
+    """Make sure that what is read is still what the guard let through."""
+    try:
+        admission.windows.recheck()
+    except CacheRefused as error:
+        say(error.verdict.as_text())
+        raise
+
+
+def _keep(run: Training, outputs: Outputs, basis: Basis, durability: Durability, sinks: Sequence[Sink]) -> None:
     for sink in sinks:
         if isinstance(sink, MetricsFile):
             sink.sync()
-    keeping.write(run, outputs.checkpoints, admission.cache, durability)
+    keeping.write(run, outputs.checkpoints, basis, durability)
 
 
-def _record(
-    run: Training, outputs: Outputs, admission: Admission, limit: FileLimit | None, durability: Durability
-) -> None:
-    """Write run.json: what the run is, and each of its starts."""
-    try:
-        starts = list(json.loads(outputs.record.read_bytes())["starts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        starts = []
-    device = f"{run.world.device} x {run.world.size}"
-    told = {
+def _told(
+    run: Training, basis: Basis, admission: Admission, *, resume: Resume, start: Start, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what run.json says: what the run is, and each of its starts. before: what it said."""
+    this = {
+        "at": run_record.now(),
+        "step": run.state.step,
+        "from": None if start.path is None else str(start.path),
+        "device": f"{run.world.device} x {run.world.size}",
+    }
+    return {
         "name": run.config.run.name,
         "configuration": run.config.model_dump(mode="json"),
         "training_hash": training_hash(run.config),
         "cache": admission.cache,
         "verdict": admission.verdict,
-        "file_limit": {"train": limit.train, "dev": limit.dev} if limit else None,
+        "file_limit": basis.limit_as_dict(),
         "versions": keeping.versions(),
-        "starts": [*starts, {"at": datetime.now(UTC).isoformat(), "step": run.state.step, "device": device}],
+        "request": resume.request if start.begins else before.get("request"),
+        "starts": [*before.get("starts", []), this],
+        "ended": None,
     }
-    ssd.make_directories([outputs.run])
-    ssd.write_file(ssd.Target(outputs.run, durability), outputs.record, json.dumps(told, indent=1).encode() + b"\n")
+
+
+def _ended(report: TrainReport) -> dict[str, Any]:
+    """Return how a start ended, for who cannot see its exit status. Of one that failed or was killed there is none."""
+    says = "over" if report.is_over else "stopped in time: run it again to go on"
+    return {"at": run_record.now(), "status": report.exit_code, "step": report.steps, "says": says}

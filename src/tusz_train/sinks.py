@@ -137,12 +137,17 @@ def open_wandb(config: Config, outputs: Outputs, say: Callable[[str], None]) -> 
         return None
 
 
-def preflight(config: Config) -> None:
-    """Raise ConfigError if something that the logs need is not there: at once, and not after hours of copying."""
+def preflight(config: Config, *, writes: bool = True) -> None:
+    """Make sure of what a run needs at its end, and not after hours of copying. writes: this process is the one.
+
+    Raises ConfigError if something that the logs need is not there; TargetError, NoSpace where outputs cannot be.
+    """
     if config.logging.tensorboard:
         _tensorboard()
     if config.logging.wandb == "required":
         _wandb()
+    if writes:
+        Outputs.of(config.run).prepare(config.logging)
 
 
 def _tensorboard() -> Any:

@@ -21,6 +21,7 @@ class State:
     best_step: int | None = None
     best_threshold: float | None = None
     worse_in_row: int = 0  # validations since the best one
+    since: int = 0  # step at which this history of validations began: those before were of another run or configuration
 
     @property
     def is_judged(self) -> bool:
@@ -44,6 +45,10 @@ class State:
         if self.best_metric is not None and metric <= self.best_metric:
             return replace(now, worse_in_row=self.worse_in_row + 1)
         return replace(now, best_metric=metric, best_step=self.step, best_threshold=threshold, worse_in_row=0)
+
+    def judged_anew(self) -> "State":
+        """Return the state at the beginning of a history: what was best elsewhere is not what is best here."""
+        return State(step=self.step, skipped=self.skipped, skipped_in_row=self.skipped_in_row, since=self.step)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -40,7 +40,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--allow-changes",
         action="store_true",
-        help="with --resume PATH: go on although configuration or cache are not those of the checkpoint",
+        help="with --resume PATH: go on although configuration, cache or file limit are not those of the checkpoint",
+    )
+    made.add_argument(
+        "--request",
+        metavar="ID",
+        help="name this wish to begin: another start with the same ID goes on where this one came to, whatever "
+        "--resume says, so that a platform may repeat the command",
     )
     made.add_argument(
         "--max-seconds",
@@ -88,7 +94,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> cli.Report:
 
     return run_training(
         load_config(options.config, options.set),
-        resume=Resume(options.resume, options.allow_changes),
+        resume=Resume(options.resume, options.allow_changes, options.request),
         max_seconds=options.max_seconds,
         progress=progress,
     )

@@ -17,9 +17,9 @@ class TrainReport:
 
     run: str
     is_over: bool  # else it was stopped, and goes on when started again
-    steps: int
-    total: int
-    skipped: int
+    steps: int | None  # None: stopped before training began
+    total: int | None
+    skipped: int | None
     best_metric: float | None
     best_step: int | None
     best_threshold: float | None
@@ -43,6 +43,22 @@ class TrainReport:
             seconds=seconds,
         )
 
+    @classmethod
+    def early(cls, run: str, outputs: Outputs, *, seconds: float) -> "TrainReport":
+        """Return that of a run which was stopped before training began; a checkpoint may be there from before."""
+        return cls(
+            run=run,
+            is_over=False,
+            steps=None,
+            total=None,
+            skipped=None,
+            best_metric=None,
+            best_step=None,
+            best_threshold=None,
+            checkpoints=str(outputs.checkpoints),
+            seconds=seconds,
+        )
+
     @property
     def exit_code(self) -> int:
         """0, or that of a run that was stopped in time."""
@@ -62,7 +78,11 @@ class TrainReport:
     def as_text(self) -> str:
         """Return lines for a person."""
         done = "over" if self.is_over else "stopped in time: run it again with --resume auto, the default, to go on"
-        rows = [("run", f"{self.run}, {done}"), ("steps", f"{self.steps} of {self.total}, {self.skipped} skipped")]
+        steps = f"{self.steps} of {self.total}, {self.skipped} skipped"
+        rows = [
+            ("run", f"{self.run}, {done}"),
+            ("steps", "none: stopped before training began" if self.steps is None else steps),
+        ]
         if self.best_metric is not None:
             found = f"SzCORE event F1 {self.best_metric:.3f} at threshold {self.best_threshold}, step {self.best_step}"
             rows.append(("best on dev", found))

@@ -315,7 +315,7 @@ def test_a_look_finds_every_fault(method: str, tmp_path: Path):
     }
     keys = [*wanted, "train/manifest.json"]
 
-    faults, statfs, said, sizes = hands.look(keys, [2] * len(keys), True)
+    faults, statfs, said, sizes, _ = hands.look(keys, [2] * len(keys), True)
     os.close(fd)
 
     assert wanted == {key: fault for key, fault, _ in faults}
@@ -331,7 +331,7 @@ def test_slow_files_are_looked_at_together(method: str, tmp_path: Path, monkeypa
     hands = Hands(lambda: None)
     fd = hands.open(os.fsencode(root))[0]
 
-    faults, _, _, sizes = hands.look(sorted(contents), None, False)
+    faults, _, _, sizes, _ = hands.look(sorted(contents), None, False)
     os.close(fd)
 
     assert [("d3/3", "missing")] == [(key, fault) for key, fault, _ in faults]

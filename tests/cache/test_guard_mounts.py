@@ -286,6 +286,14 @@ def moved(here: Path, bucket: Bucket) -> Path:
     return found
 
 
+def copied(here: Path, bucket: Bucket) -> Path:
+    """A copy of the same cache, times included, lies where the bucket was mounted."""
+    found = overlay(here / "over", bind(bucket.path, here / "first"))
+    subprocess.run(["umount", "-l", here / "first"], check=True)
+    shutil.copytree(here / "store", here / "first", dirs_exist_ok=True)
+    return found
+
+
 def moved_below(here: Path, bucket: Bucket) -> Path:
     return overlay(here / "top", moved(here, bucket))
 
@@ -304,9 +312,9 @@ def test_an_overlay_over_a_bucket_is_refused(here: Path, bucket: Bucket, layered
     assert set() == bucket.opened
 
 
-@pytest.mark.parametrize("layered", [moved, moved_below])
+@pytest.mark.parametrize("layered", [moved, moved_below, copied])
 def test_an_overlay_whose_layer_is_out_of_sight_is_refused(here: Path, bucket: Bucket, layered: Layered) -> None:
-    """What lies now where a layer was is not taken for the layer: the files of the cache are not there."""
+    """What lies now where a layer was is not taken for the layer: not its files, or copies of them."""
     path = layered(here, bucket)
     bucket.forget()
 
@@ -645,6 +653,8 @@ def test_an_overlay_over_a_disk_is_accepted(here: Path, tmp_path: Path, sealed: 
     on_disk(tmp_path)
     shutil.copytree(sealed, tmp_path / "lower" / "old")
     found = overlay(tmp_path / "over", tmp_path / "lower")
+    accepted(guard(found / "old"), "ACCEPT_LOCAL_BLOCK")
+    os.chmod(found / "old" / FILE, 0o444)  # copied up: its number stays the lower one's
     accepted(guard(found / "old"), "ACCEPT_LOCAL_BLOCK")
     judged(found, source, "ACCEPT_LOCAL_BLOCK")
     subprocess.run(["umount", found], check=True)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,46 @@ def test_a_patient_of_two_splits_is_refused(room: Path):
     ran = run("pack", room / "cache", room / "store", "--json")
 
     assert (5, "PatientOverlap") == (ran.code, ran.json["kind"])
+
+
+def lacking_a_shard(store: Path) -> None:
+    next(store.glob("train/*.npy")).unlink()
+
+
+def linked_out(store: Path) -> None:
+    shard = next(store.glob("train/*.npy"))
+    shard.rename(store.parent / "elsewhere.npy")
+    shard.symlink_to(store.parent / "elsewhere.npy")
+
+
+def unsealed(store: Path) -> None:
+    (store / META / "seal.json").unlink()
+
+
+def with_another_manifest(store: Path) -> None:
+    (store / META / "manifest.jsonl").write_bytes(b"")
+
+
+@pytest.mark.parametrize("fault", [lacking_a_shard, linked_out, unsealed, with_another_manifest])
+def test_a_store_that_is_refused_is_packed_again(cache: Path, room: Path, fault: Callable[[Path], None]):
+    """The guard's hint leads somewhere: to pack, since sync and repair are refused for a store. That makes it whole."""
+    store = room / "store"
+    pack_cache(cache, store)
+    fault(store)
+
+    verdict = CacheGuard().check(store)
+    assert (False, True) == (verdict.admitted, f"tusz_cache.pack CACHE {store} " in verdict.hint)
+    assert [] == [verb for verb in ("verify", "sync") if f"tusz_cache.{verb}" in verdict.hint]
+
+    pack_cache(cache, store)
+    assert is_whole(cache, store)
+
+
+def test_a_store_has_no_npz_files_to_expect(cache: Path, room: Path):
+    """Counts that are expected of a store are refused with a hint that says whose they are."""
+    pack_cache(cache, room / "store")
+
+    assert "of the cache, not of its store" in CacheGuard(expect={"train": 4}).check(room / "store").hint
 
 
 def test_two_packs_do_not_write_to_one_store(cache: Path, room: Path):

@@ -604,6 +604,7 @@ def test_a_silent_shard_is_waited_out(steps: Steps, monkeypatch: pytest.MonkeyPa
     """After a preemption the same shard may start elsewhere while the old note is fresh: it waits until that lapses."""
     steps.plan()
     monkeypatch.setattr(lock, "SILENT", 1.0)
+    monkeypatch.setattr(lock, "LOOK", 0.1)
     leave(steps.target / META / "lock-1-of-3")
 
     assert steps.shard(1).files_copied

@@ -55,7 +55,10 @@ def modal(path: str = "/data/tusz", real: str = f"{HOME}/tusz", **facts) -> Verd
 )
 def test_a_volume_is_accepted_as_declared_unless_something_contradicts(facts: dict, expected: Ruling):
     """A declared volume must lead into itself, and be what the platform mounts there as far as that is known."""
-    assert expected == modal(**facts).ruling
+    verdict = modal(**facts)
+    assert expected == verdict.ruling
+    if expected is DECLARED:
+        assert "volume" == verdict.declared_as
 
 
 @pytest.mark.parametrize("layer", ["declared", "platform"])
@@ -119,7 +122,10 @@ def test_the_containers_own_disk_is_where_nothing_else_is_mounted(facts: dict, e
     lines = f"{MODAL}\n{mounted('9p', 'none', point='/scratch').replace('27', '8')}"
 
     usual |= facts
-    assert expected == rule(usual.pop("path"), lines, **usual).ruling
+    verdict = rule(usual.pop("path"), lines, **usual)
+    assert expected == verdict.ruling
+    if expected is DECLARED:  # which no volume is
+        assert "ephemeral" == verdict.declared_as
 
 
 def test_a_docker_containers_own_disk_can_be_declared():

@@ -177,6 +177,43 @@ def test_workers_of_a_killed_holder_are_waited_for(target: Target):
             pass
 
 
+def test_the_lock_is_not_left_to_forked_children(target: Target):
+    """A process that the holder forked, and that outlives it, does not hold the lock: it is no worker on the target."""
+    (reading, writing), (told, telling) = os.pipe(), os.pipe()
+    with locked(target):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.write(telling, b"here")
+            os.read(reading, 1)  # until the parent closes
+            os._exit(0)
+        assert b"here" == os.read(told, 4)
+    try:
+        with locked(target):
+            pass
+    finally:
+        for descriptor in (writing, reading, told, telling):
+            os.close(descriptor)
+        os.waitpid(child, 0)
+
+
+def test_a_beat_that_fails_ends_nothing(target: Target, monkeypatch: pytest.MonkeyPatch):
+    """Where the note cannot be refreshed at the moment, as on a volume that is being committed, the next beat is."""
+    tries = threading.Semaphore(0)
+    true_utime, fails = os.utime, [OSError(5, "busy")] * 2
+
+    def utime(*arguments: object) -> None:
+        tries.release()
+        if fails:
+            raise fails.pop()
+        true_utime(*arguments)
+
+    monkeypatch.setattr(lock, "BEAT", 0.001)
+    monkeypatch.setattr(lock.os, "utime", utime)
+    with locked(target):
+        assert all(tries.acquire(timeout=60) for _ in range(4))
+
+
 # notes that were left behind
 
 ME = Holder.me()
@@ -201,6 +238,34 @@ def test_a_fresh_note_of_another_machine_is_respected(target: Target):
     with pytest.raises(LockHeld, match="process 1 on elsewhere"), locked(target):
         pass
     assert before == note_of(target)
+
+
+def test_who_waits_takes_over_when_the_note_lapses(target: Target, monkeypatch: pytest.MonkeyPatch):
+    """Who is willing to wait gets the lock of a machine that is gone as soon as its note is silent for long enough."""
+    monkeypatch.setattr(lock, "LOOK", 0.0)
+    leave_note(target, OTHER_MACHINE, SILENT / 2)
+    looks: list[int] = []
+
+    def waiting() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            monkeypatch.setattr(lock, "SILENT", SILENT / 4)
+
+    with locked(target, waiting):
+        assert os.getpid() == json.loads(note_of(target))["pid"]
+    assert 3 == len(looks)
+
+
+def test_who_waits_is_refused_when_the_holder_lives(target: Target, monkeypatch: pytest.MonkeyPatch):
+    """A note that is refreshed meanwhile is that of a living holder: nobody waits for its end."""
+    monkeypatch.setattr(lock, "LOOK", 0.0)
+    leave_note(target, OTHER_MACHINE, SILENT / 2)
+
+    with (
+        pytest.raises(LockHeld, match="process 1 on elsewhere"),
+        locked(target, lambda: leave_note(target, OTHER_MACHINE)),
+    ):
+        pass
 
 
 def test_a_silent_note_of_another_machine_is_taken_over(target: Target):

@@ -110,6 +110,19 @@ def test_nobody_asks_to_stop_at_first():
     assert Progress("quiet").stop_signal is None
 
 
+def test_a_late_hour_is_a_wish_to_stop(monkeypatch: pytest.MonkeyPatch):
+    """From the time on that was set it is as if SIGTERM had come; a signal that came before stays what it was."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    late, asked = Progress("quiet"), Progress("quiet")
+    late.stop_at = asked.stop_at = 101.0
+    asked.stop_signal = 2
+    before = late.stop_signal
+    now = 101.0
+
+    assert (None, 15, 2) == (before, late.stop_signal, asked.stop_signal)
+
+
 def test_steps_are_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch):
     """Where there is no terminal, a line says how many of all are done, no sooner than ten seconds after the last."""
     now = 100.0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tusz_cache import ssd
+from tusz_cache.disk_errors import translated
 from tusz_cache.durability import Durability
 from tusz_cache.entry import META
 from tusz_cache.errors import CacheError, NoSpace, TargetError, UsageError
@@ -420,9 +421,39 @@ def test_the_systems_errors_become_ours(target: Target, monkeypatch: pytest.Monk
     assert word in caught.value.hint
 
 
+@pytest.mark.parametrize("act", [lambda path: ssd.make_directories([path]), lambda path: ssd.check_writable([path])])
+@pytest.mark.parametrize("below", ["", "a/b"])
+def test_a_file_where_a_folder_must_be_is_named(tmp_path: Path, act: Callable[[Path], object], below: str):
+    """A directory that is to be made at a file, or below one, is an error that names this file and what to do."""
+    (tmp_path / "file").touch()
+    with pytest.raises(TargetError, match=rf"{tmp_path}/file is in the way") as raised:
+        act(tmp_path / "file" / below)
+
+    assert "move it away" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.EROFS, TargetError), (errno.EACCES, TargetError), (errno.ENOSPC, NoSpace)]
+)
+@pytest.mark.parametrize("call", ["mkdir", "touch"])
+def test_a_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type, call: str
+):
+    """Whether a folder can be made and written is tried; the error names the folder, and no trial is left in it."""
+
+    def fail(path: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    ssd.check_writable([tmp_path / "a" / "b"])
+    assert [tmp_path / "a", tmp_path / "a" / "b"] == sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(Path, call, fail)
+    with pytest.raises(kind, match=rf"{tmp_path}/c(:|$)"):
+        ssd.check_writable([tmp_path / "c"])
+
+
 def test_an_error_names_the_file_that_the_system_names():
     """Of a rename between file systems, the name that cannot be made is told."""
-    with pytest.raises(TargetError, match="/ssd/other/a lies on another file system"), ssd.translated(Path("/ssd")):
+    with pytest.raises(TargetError, match="/ssd/other/a lies on another file system"), translated(Path("/ssd")):
         raise OSError(errno.EXDEV, "cross-device", "/ssd/partial", None, "/ssd/other/a")
 
 

@@ -11,6 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,9 @@ import tusz_train
 from tusz_cache import errors, holdings, plan_file, seal, sealed
 from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
+from tusz_cache.costing.assumptions import CostAssumptions
+from tusz_cache.costing.model import estimate_cost
+from tusz_cache.costing.prices import read_prices
 from tusz_cache.doctor_report import DoctorReport
 from tusz_cache.entry import META, Entry, Proof
 from tusz_cache.errors import EXIT_CODES, BadResponse
@@ -186,6 +190,7 @@ def _json() -> Iterator[str]:
     yield _sample("`doctor`", _examined().as_dict())
     packed = {"train": PackedSplit(1, 72, 72_000_000, 15_200_000, 0, ("train/manifest.json",))}
     yield _sample("`pack`", PackReport(store="/ssd/packed", dtype="float32", splits=packed, packed=1).as_dict())
+    yield _sample("`cost`, with one of its ways, prices and assumptions", _costs())
     yield _sample("`score`", _scored())
     yield _sample("`CurveReport.as_json()`, with one of its points", _curves())
     refused = {"error": "the source lists no objects at all", "kind": "EmptyListing", "hint": "…", "exit_code": 5}
@@ -211,6 +216,12 @@ def _examined() -> DoctorReport:
         journal=(1, 1),
         speeds=(Speed("sequential", 2_097_152, 10, 20_000_000, 0.01, 0.001, evicted=True),),
     )
+
+
+def _costs() -> dict[str, Any]:
+    told = estimate_cost(CostAssumptions(), read_prices(), today=date(2026, 11, 24)).as_dict()
+    kept = {"ways": "volume-packed", "prices": "modal_gpu", "assumptions": "gpu_rate"}
+    return told | {part: {name: told[part][name]} for part, name in kept.items()}
 
 
 def _scored() -> dict[str, Any]:

@@ -65,6 +65,12 @@ def train(config: Path, *arguments: object, env: Mapping[str, str | None] | None
     return _ran([sys.executable, "-m", "tusz_train", "train", "--config", config, *arguments], env, timeout)
 
 
+def record(output: Path, name: str = "tiny") -> dict[str, Any]:
+    """Return what a run's run.json says."""
+    told: dict[str, Any] = json.loads((output / "runs" / name / "run.json").read_text())
+    return told
+
+
 def torchrun(processes: int, config: Path, *, module: str = "tusz_train", first: tuple[str, ...] = ("train",)) -> Ran:
     """Run it by torchrun, with several processes. module, first: what else is run, and its first arguments."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]

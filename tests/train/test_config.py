@@ -280,8 +280,8 @@ CHANGED = {
 SAME = {
     "run.name": "b", "run.output_dir": "b", "data.cache_dir": "b", "data.store_dir": "b",
     "data.expected_files": "{train: 1, dev: 1}", "data.workers": "1", "data.worker_mode": "process",
-    "data.prefetch": "1", "checkpoint.keep_last": "1", "logging.tensorboard": "false", "guard.probe": "true",
-    "guard.seal": "ignore",
+    "data.prefetch": "1", "data.advise": "off", "checkpoint.keep_last": "1", "logging.tensorboard": "false",
+    "guard.probe": "true", "guard.seal": "ignore",
 }  # fmt: skip
 
 

@@ -98,6 +98,13 @@ def test_the_same_order_however_it_is_stored(admitted: dict[str, AdmittedCache],
     assert state == shuffled(open_datasets(admitted[how])["train"]).state_dict()
 
 
+@pytest.mark.parametrize("how", HOW[1:])
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_store_has_the_recordings_of_its_cache(admitted: dict[str, AdmittedCache], how: str, split: str):
+    """Names, numbers of windows and labels tell a store's cache where it has neither seal nor manifest."""
+    assert open_store(admitted["npz"], split).recordings == open_store(admitted[how], split).recordings
+
+
 def test_a_loader_of_torch_alone_does(train: WindowDataset):
     """DataLoader with a dataset, a sampler and `collate` is enough: nothing else is needed."""
     plain = DataLoader(train, batch_sampler=shuffled(train), collate_fn=train.collate)

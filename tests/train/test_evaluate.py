@@ -120,7 +120,7 @@ def test_a_frozen_threshold_stays(tmp_path: Path):
     """A frozen threshold is used as it is, on any split."""
     found = evaluate_model(seeing, Split(SEIZURES, "eval"), FROZEN, tmp_path)
 
-    assert (0.7, "frozen before") == (found.detection.threshold, found.threshold_from)
+    assert (0.7, "given") == (found.detection.threshold, found.threshold_from)
 
 
 def test_no_threshold_is_chosen_on_eval(tmp_path: Path):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tests.support.annotations import write_csv_bi
+from tests.support.caches import seal_cache
+from tests.support.recordings import name_of, recording, write_split
 from tests.support.running import Ran, environment
 from tests.support.training import config_of, train, training_cache, write_config
 from tusz_cache import Durability
@@ -81,9 +83,116 @@ def test_the_runs_own_threshold_is_frozen(trained: Path, tmp_path: Path, capsys:
         found[number] = ran.json["detection"]
 
     best = max((one for one in records if one["metric"] is not None), key=lambda one: (one["metric"], -one["step"]))
-    assert (best["threshold"], "frozen before") == (found[0]["threshold"], found[0]["threshold_from"])
-    assert (0.33, "frozen before") == (found[1]["threshold"], found[1]["threshold_from"])
-    assert found[2]["threshold_from"].startswith("chosen on dev")
+    kept = "chosen in training on 2 of 2 patients evaluated here, so not held out"
+    assert (best["threshold"], kept) == (found[0]["threshold"], found[0]["threshold_from"])
+    assert (0.33, "given") == (found[1]["threshold"], found[1]["threshold_from"])
+    assert found[2]["threshold_from"].startswith("chosen on dev, which is scored here")
+
+
+# what is evaluated
+
+
+def other_cache(root: Path, split: str, *numbers: int) -> Path:
+    """Write and seal a cache of one split, with these patients. Those of training are 0 to 5, those of dev 6 and 7."""
+    write_split(root, split, {name_of(number): recording(2, seed=90 + number) for number in numbers})
+    return seal_cache(root)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_own_cache_is_told(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """On dev of the cache that was trained on, no patient is one of training, all are those that were chosen on."""
+    ran = evaluate(capsys, "--checkpoint", trained / "checkpoints" / "tiny", "--out", tmp_path, "--json")
+    assert 0 == ran.code, ran.err
+
+    told = ran.json["data"]
+    assert (True, 2, [], ["ag", "ah"]) == (
+        told["is_trained_cache"],
+        told["patients"],
+        told["patients_trained_on"],
+        told["patients_chosen_on"],
+    )
+    assert "is the one that was trained on" in ran.err
+
+
+def test_another_cache_is_told(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A cache of eval alone, with new patients, is evaluated; scores and report say that it is another one."""
+    other = other_cache(tmp_path / "other", "eval", 30, 31)
+    ran = evaluate(
+        capsys,
+        *("--checkpoint", trained / "checkpoints" / "tiny", "--split", "eval", "--out", tmp_path / "out", "--json"),
+        *("--set", f"data.cache_dir={other}"),
+    )
+    assert 0 == ran.code, ran.err
+
+    told = ran.json["data"]
+    assert (str(other), False, []) == (told["cache_dir"], told["is_trained_cache"], told["patients_trained_on"])
+    assert (
+        told["manifest_sha256"]
+        != json.loads((trained / "runs" / "tiny" / "run.json").read_text())["cache"]["manifest_sha256"]
+    )
+    assert "chosen on dev in training, on none of these patients" == ran.json["detection"]["threshold_from"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    for said in (f"The cache, {other}, is not the one", "None of the 2 patients was trained on", "Training run"):
+        assert said in page
+
+
+def test_patients_of_training_are_no_test(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Patients that training saw are refused in dev and eval of any cache; allowed, the report warns (failure 3)."""
+    other = other_cache(tmp_path / "other", "dev", 0, 3, 30)
+    asked = (
+        *("--checkpoint", trained / "checkpoints" / "tiny", "--out", tmp_path / "out", "--json"),
+        *("--set", f"data.cache_dir={other}"),
+    )
+    ran = evaluate(capsys, *asked)
+    assert 5 == ran.code, ran.err
+    assert "2 of 3 patients of dev" in ran.err
+    assert "aa, ad" in ran.err
+    assert "--allow-seen-patients" in ran.err
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+    ran = evaluate(capsys, *asked, "--allow-seen-patients")
+    assert 0 == ran.code, ran.err
+    assert ["aa", "ad"] == ran.json["data"]["patients_trained_on"]
+    assert '<p class="warning">WARNING: 2 of 3 patients were trained on' in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_split_of_training_is_scored_aloud(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Who names the split train gets its scores, and is told what they are."""
+    ran = evaluate(
+        capsys, "--checkpoint", trained / "checkpoints" / "tiny", "--split", "train", "--out", tmp_path, "--json"
+    )
+    assert 0 == ran.code, ran.err
+
+    assert 6 == len(ran.json["data"]["patients_trained_on"])
+    assert "WARNING: 6 of 6 patients were trained on (aa, ab, ac, ad, ae and 1 more)" in ran.err
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_checkpoint_that_names_no_patients(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What a checkpoint does not tell is said to be unknown, and not taken for harmless."""
+    saved = checkpoint.load(trained / "checkpoints" / "tiny")
+    del saved["patients"]
+    ran = evaluate(
+        capsys, "--checkpoint", checkpoint.save(tmp_path, saved, Durability("none")), "--out", tmp_path / "o", "--json"
+    )
+    assert 0 == ran.code, ran.err
+
+    told = ran.json
+    assert (None, None) == (told["data"]["patients_trained_on"], told["data"]["patients_chosen_on"])
+    assert "not known" in told["detection"]["threshold_from"]
+    assert "Whether patients were trained on is not known" in ran.err
+
+
+def test_a_folder_that_cannot_be_made_is_told_first(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Where results cannot be written, nothing is read."""
+    (tmp_path / "file").touch()
+    nowhere = ("--set", f"data.cache_dir={tmp_path / 'nowhere'}")  # the guard would say that there is nothing
+    asked = ("--checkpoint", trained / "checkpoints" / "tiny", *nowhere)
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        ran = evaluate(capsys, *asked, "--out", out)
+        assert 2 == ran.code
+        assert f"{tmp_path / 'file'} is in the way" in ran.err
 
 
 def test_weights_must_fit(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

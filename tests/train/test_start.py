@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support import mounting
 from tests.support.caches import seal_cache
+from tests.support.recordings import name_of, recording, write_split
 from tests.support.training import config_of, metrics, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
 from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache
@@ -18,6 +21,7 @@ from tusz_cache.guarding import guard as guarding
 from tusz_cache.progress import Progress
 from tusz_train import admission, sinks
 from tusz_train.errors import ConfigError, Diverged
+from tusz_train.resuming import Resume
 
 BRIEF = {"loop": {"steps": 1}, "validation": {"every_steps": 9, "thresholds": [0.5]}}
 
@@ -84,7 +88,7 @@ def test_a_start_is_refused(tmp_path: Path, broken: str, code: int, words: str):
     assert str(place) in ran.err
     assert "hint:" in ran.err
     assert "Traceback" not in ran.err
-    assert not (tmp_path / "out").exists()
+    assert [] == [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 # what is read
@@ -109,7 +113,41 @@ def test_nothing_is_read_that_was_refused(
 
     assert [] == opened
     assert any(line.startswith("verdict") and "REFUSE_OBJECT_STORE" in line for line in said)
-    assert not tmp_path.joinpath("checkpoints").exists()
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("broken", ["out", "out/below", "kind", "own"])
+def test_outputs_are_tried_before_anything_is_read(tmp_path: Path, said: list[str], broken: str):
+    """An output folder that is a file, lies below one, or has one in its place ends the start before the guard looks.
+
+    Such as after hours of staging it would only then be found.
+    """
+    out = tmp_path / "out" / "below" if broken == "out/below" else tmp_path / "out"
+    bad = {"kind": out / "checkpoints", "own": out / "runs" / "tiny"}.get(broken, tmp_path / "out")
+    bad.parent.mkdir(parents=True, exist_ok=True)
+    bad.touch()
+    with pytest.raises(TargetError, match=f"{bad} is in the way") as raised:
+        run(brief(tmp_path / "nowhere", out))  # the guard would say that there is nothing
+
+    assert "move it away" in raised.value.hint
+    assert [] == [line for line in said if "ADMITTED" in line]
+
+
+def test_outputs_that_cannot_be_written_end_the_command(cache: Path, tmp_path: Path):
+    """The command ends with status 2, the folder and what to do, and no traceback."""
+    (tmp_path / "out").touch()
+    ran = train(write_config(tmp_path / "c.yaml", brief(cache, tmp_path / "out")))
+
+    assert 2 == ran.code, ran.err
+    assert f"error: {tmp_path / 'out'} is in the way" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_first_start_leaves_nothing_to_set_aside(cache: Path, tmp_path: Path, said: list[str]):
+    """That outputs were tried does not look like an earlier run."""
+    run(brief(cache, tmp_path), resume=Resume("never"))
+
+    assert [] == [line for line in said if "set aside" in line]
 
 
 def test_counts_that_were_expected_must_be_there(cache: Path, tmp_path: Path):
@@ -119,8 +157,11 @@ def test_counts_that_were_expected_must_be_there(cache: Path, tmp_path: Path):
         run(brief(cache, tmp_path, data={"expected_files": {"train": 4667, "dev": 1832}}))
 
 
-def test_a_modal_volume_has_its_line(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]):
-    """On a declared volume the log has exactly the line that the users look for."""
+@pytest.mark.parametrize("kind", ["volume", "ephemeral"])
+def test_a_modal_volume_has_its_line(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], kind: str
+):
+    """On a declared volume the log has exactly the line that the users look for; a container's own disk is none."""
     from dataclasses import replace
 
     from tusz_cache.guarding.values import Ruling
@@ -129,14 +170,14 @@ def test_a_modal_volume_has_its_line(cache: Path, tmp_path: Path, monkeypatch: p
 
     def declared(self: Any, path: Any) -> Any:
         admitted = admit(self, path)
-        admitted.verdict = replace(admitted.verdict, ruling=Ruling.ACCEPT_DECLARED)
+        admitted.verdict = replace(admitted.verdict, ruling=Ruling.ACCEPT_DECLARED, declared_as=kind)
         return admitted
 
     monkeypatch.setattr(guarding.CacheGuard, "admit", declared)
     run(brief(cache, tmp_path))
 
-    assert 1 == said.count("Using valid Modal SSD cache")
-    assert 0 == said.count("Using valid local SSD cache")
+    lines = ["Using valid Modal SSD cache", "Using valid local SSD cache"]
+    assert [1, 0] == [said.count(line) for line in (lines if kind == "volume" else reversed(lines))]
 
 
 def test_the_store_is_staged_and_read_from_there(
@@ -161,6 +202,58 @@ def test_the_store_is_staged_and_read_from_there(
     assert open_datasets is admission.open_store
 
 
+@pytest.fixture
+def halfway(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is called behind the last step of the first epoch; fill it."""
+    todo: list[Any] = []
+    log = sinks.MetricsFile.log
+
+    def logged(self: Any, step: int, values: Any) -> None:
+        log(self, step, values)
+        if todo and step == 1:
+            todo.pop()()
+
+    monkeypatch.setattr(sinks.MetricsFile, "log", logged)
+    return todo
+
+
+EPOCHS = {"loop": {"steps": None, "epochs": 3}, "data": {"batch_size": 8}}
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_each_epoch_looks_whether_the_cache_is_there(cache: Path, tmp_path: Path, halfway: list[Any], mode: str):
+    """Another cache that takes the place of the admitted one is noticed when the next epoch begins."""
+    place = Path(shutil.copytree(cache, tmp_path / "cache", symlinks=True))
+    other = training_cache(tmp_path / "other", seed=70)
+
+    def exchange() -> None:
+        place.rename(tmp_path / "away")
+        other.rename(place)
+
+    halfway.append(exchange)
+    changes = EPOCHS | {"data": {"batch_size": 8, "workers": 1, "worker_mode": mode}}
+    with pytest.raises(CacheRefused, match="another cache lies there now"):
+        run(brief(place, tmp_path, **changes))
+    epochs = {line["epoch"] for line in metrics(tmp_path)}
+    assert {0} == epochs
+
+
+def test_a_bucket_over_the_cache_ends_the_run(cache: Path, tmp_path: Path, halfway: list[Any], said: list[str]):
+    """A bucket that is mounted over the cache while an epoch runs ends the run before the next one, and is not read."""
+    with mounting.private_mounts():
+        here = mounting.mount("tmpfs", "tmpfs", tmp_path / "here", "size=64m")
+        place = Path(shutil.copytree(cache, here / "cache", symlinks=True))
+        served = Path(shutil.copytree(cache, here / "served", symlinks=True))
+        with mounting.bucket(served, here / "bucket") as bucket:
+            halfway.append(lambda: (mounting.bind(bucket.path, place), bucket.forget()))
+            with pytest.raises(CacheRefused):
+                run(brief(place, tmp_path / "out", **EPOCHS))
+            assert set() == bucket.opened
+
+    assert any("REFUSE_OBJECT_STORE" in line for line in said)
+    assert {0} == {line["epoch"] for line in metrics(tmp_path / "out")}
+
+
 def test_a_store_of_another_cache_is_refused(store: Path, tmp_path: Path):
     """A packed store is read for the cache that it was packed from alone."""
     other = training_cache(tmp_path / "other", seed=50)
@@ -170,6 +263,84 @@ def test_a_store_of_another_cache_is_refused(store: Path, tmp_path: Path):
         run(brief(other, tmp_path, data={"store_dir": str(seal_cache(training_cache(tmp_path / "b")))}))
     with pytest.raises(TargetError, match="there is nothing at"):
         run(brief(other, tmp_path, data={"store_dir": str(tmp_path / "nowhere")}))
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["with a manifest", "only files"])
+@pytest.mark.parametrize("other", ["windows", "names", "values"])
+def test_a_store_of_another_cache_is_refused_without_a_seal(
+    store: Path, tmp_path: Path, said: list[str], other: str, manifest: bool
+):
+    """Without a seal the manifest tells caches apart, else names and numbers of windows, and the log says so."""
+    place = training_cache(tmp_path / "cache", seed=50)
+    if other != "values":
+        split = place / "train"
+        old = split / name_of(0)
+        if other == "names":
+            old.rename(split / name_of(20))
+        else:
+            write_split(place, "train", {old.name: recording(5)})
+        seal_cache(place)
+    (place / ".tusz_cache" / "seal.json").unlink()
+    if not manifest:
+        (place / ".tusz_cache" / "manifest.jsonl").unlink()
+    config = brief(place, tmp_path, data={"store_dir": str(store)}, guard={"seal": "ignore"})
+
+    if other == "values" and not manifest:  # nothing there tells them apart
+        run(config)
+        assert (
+            f"note: {place} has no seal and no manifest: of dev only the recordings' names and numbers of windows"
+            in ("\n".join(said))
+        )
+        return
+    with pytest.raises(UsageError, match="was not packed from"):
+        run(config)
+
+
+def test_a_store_of_the_cache_needs_no_seal(cache: Path, store: Path, tmp_path: Path, said: list[str]):
+    """Where the seal is ignored and the manifest is there, the store of this very cache is taken, without a note."""
+    run(brief(cache, tmp_path, data={"store_dir": str(store)}, guard={"seal": "ignore"}))
+
+    assert [] == [line for line in said if line.startswith("note: ") and "no manifest" in line]
+
+
+@pytest.mark.parametrize("how", ["signal", "late"])
+def test_a_stop_while_staging_goes_on_later(
+    cache: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], how: str
+):
+    """A signal or --max-seconds ends staging with status 75; the copy is not sealed, and the same command goes on."""
+    staged = tmp_path / "staged"
+    config = brief(cache, tmp_path / "out", data={"store_dir": str(store), "stage_to": str(staged)})
+    advance = Progress.advance
+
+    def stopping(self: Progress, received: int, files: int = 0) -> None:
+        advance(self, received, files)
+        if how == "signal":
+            self.stop_signal = 15
+        else:
+            self.stop_at = 0.0  # as if the time had passed meanwhile
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", stopping)
+        report = run(config, max_seconds=3600.0 if how == "late" else None)
+    assert (75, False, None) == (report.exit_code, report.is_over, report.steps)
+    assert "before training began" in report.as_text()
+    assert staged.exists()
+    assert not (staged / ".tusz_cache" / "seal.json").exists()
+    assert any("the copy goes on from there" in line for line in said)
+
+    report = run(config)
+    assert (0, 1) == (report.exit_code, report.steps)
+
+
+def test_no_time_stages_nothing(cache: Path, store: Path, tmp_path: Path):
+    """--max-seconds 0 ends with status 75 before anything was copied."""
+    staged = tmp_path / "staged"
+    config = brief(cache, tmp_path / "out", data={"store_dir": str(store), "stage_to": str(staged)})
+    ran = train(write_config(tmp_path / "c.yaml", config), "--max-seconds", 0, "--json")
+
+    assert 75 == ran.code, ran.err
+    assert {"done": None, "total": None, "skipped": None} == ran.json["steps"]
+    assert [] == list(staged.rglob("*.npy"))
 
 
 def test_the_cache_is_not_written_to(cache: Path, tmp_path: Path):

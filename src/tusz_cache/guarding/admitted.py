@@ -98,11 +98,14 @@ class AdmittedCache:
         except OSError as error:
             raise Damaged(
                 f"cannot open {key!r} of {self.root}: {error.strerror}",
-                hint=f"python -m tusz_cache.verify {self.root} tells what is missing; sync repairs it",
+                hint=f"python -m tusz_cache.verify {self.root} tells what is missing, and what to do",
             ) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise Damaged(f"{key!r} of {self.root} is no file any more", hint="run sync again: it repairs the cache")
+            raise Damaged(
+                f"{key!r} of {self.root} is no file any more",
+                hint=f"python -m tusz_cache.verify {self.root} tells what else is damaged, and what to do",
+            )
         return fd
 
     def read_bytes(self, key: str) -> bytes:

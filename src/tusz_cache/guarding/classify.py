@@ -43,6 +43,7 @@ def classify(seen: Seen, *, allow: Sequence[Allow] = (), policy: Sequence[Allow]
         hint=decisive.hint or _hint(seen, decisive.ruling),
         evidence=tuple(dict.fromkeys(finding.evidence for finding in findings)),
         overruled=overruled,
+        declared_as=judge_declarations(seen).vouched,
     )
 
 

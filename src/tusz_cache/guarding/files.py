@@ -10,18 +10,21 @@ from typing import BinaryIO, NamedTuple
 from tusz_cache.entry import META, Entry
 from tusz_cache.errors import Damaged
 from tusz_cache.guarding.hands import READ
-from tusz_cache.guarding.identity import mismatch, no_seal, with_evidence
+from tusz_cache.guarding.identity import mismatch, no_seal, store_refused, with_evidence
+from tusz_cache.guarding.layered import Marks, marks
 from tusz_cache.guarding.reaching import Reach
 from tusz_cache.guarding.stages import judge_files
 from tusz_cache.guarding.values import Evidence, Ruling, Says, Verdict
 from tusz_cache.manifest import Manifest
 from tusz_cache.manifest_file import from_lines
 from tusz_cache.seal import Seal
-from tusz_cache.sealed import MANIFEST, SEAL, read_records
+from tusz_cache.sealed import MANIFEST, PACKING, SEAL, read_records
 
 READS = 24  # files that the probe reads in
 SLOW = 0.005  # seconds
 MANY = 0.25  # share of slow reads that is worth a warning: 6 of 24, by chance once in 160,000 SSDs with 2 % slow reads
+
+_CONTENT = {Ruling.REFUSE_NO_SEAL, Ruling.REFUSE_SEAL_MISMATCH, Ruling.REFUSE_MIXED}  # for what lies there, not where
 
 # where the mount proves that every file lies where its root does; elsewhere each file is asked
 _PROVEN = {Ruling.ACCEPT_LOCAL_BLOCK, Ruling.ACCEPT_MEMORY}
@@ -74,16 +77,29 @@ def _read(reach: Reach, name: str) -> bytes | None:
         raise Damaged(f"{key} is a link, on another mount, or no file", hint="remove it, and run sync again") from error
 
 
-def look(reach: Reach, verdict: Verdict, manifest: Manifest | None) -> tuple[Verdict, Manifest]:
+def look(reach: Reach, verdict: Verdict, manifest: Manifest | None) -> tuple[Verdict, Manifest, Marks]:
     """Look at every file of the manifest, or of the tree if there is none. Return the verdict, and what there is."""
     each = verdict.ruling not in _PROVEN
     if manifest is not None:
-        return judge_files(verdict, reach.look(manifest.keys, manifest.sizes, each=each).files), manifest
+        looked = reach.look(manifest.keys, manifest.sizes, each=each)
+        return judge_files(verdict, looked.files), manifest, marks(manifest.keys, looked)
     keys, faults = reach.tree()
-    seen, sizes = reach.look(keys, None, each=each)
-    verdict = judge_files(verdict, replace(seen, faults=(*faults, *seen.faults)))
-    there = (Entry(key, size, None) for key, size in zip(keys, sizes, strict=True) if size >= 0)
-    return verdict, Manifest.of(there)
+    looked = reach.look(keys, None, each=each)
+    verdict = judge_files(verdict, replace(looked.files, faults=(*faults, *looked.files.faults)))
+    there = marks(keys, looked)
+    return verdict, Manifest.of(Entry(key, size, None) for key, (size, _) in there.items()), there
+
+
+def for_store(reach: Reach, verdict: Verdict) -> Verdict:
+    """Return the refusal of a directory with a hint that helps a packed store, if one lies there: it has no source."""
+    if verdict.ruling not in _CONTENT:
+        return verdict
+    try:
+        if _read(reach, PACKING) is None:
+            return verdict
+    except Damaged:  # a link in place of our note makes no store of a cache
+        return verdict
+    return store_refused(verdict)
 
 
 def probe(reach: Reach, verdict: Verdict, manifest: Manifest) -> Verdict:

@@ -111,19 +111,26 @@ class CacheGuard:
         verdict = replace(verdict, evidence=(*verdict.evidence, *remarks))
         if not verdict.admitted:
             return Found(verdict)
+        verdict, seal, manifest = self._judge_content(reach, verdict, seen)
+        if not verdict.admitted or manifest is None:
+            return Found(files.for_store(reach, verdict))
+        if self.probe:
+            verdict = files.probe(reach, verdict, manifest)
+        return Found(verdict, opened, seal, manifest)
+
+    def _judge_content(self, reach: Reach, verdict: Verdict, seen: Seen) -> files.Records:
+        """Rule on what lies there: its records, each of its files, the counts that are expected."""
         records = files.sealed_records if self.seal == "require" else files.bare_records
         verdict, seal, listed = records(reach, verdict)
         if not verdict.admitted:
-            return Found(verdict)
-        verdict, manifest = files.look(reach, verdict, listed)
-        verdict = judge_layers(verdict, seen, manifest, self.deadline)
+            return files.Records(verdict)
+        verdict, manifest, marks = files.look(reach, verdict, listed)
+        verdict = judge_layers(verdict, seen, marks, self.deadline)
         if verdict.admitted and seal is not None:
             verdict = judge_seal(verdict, seal, manifest, self._volume(verdict))
         if verdict.admitted and self.expect:
             verdict = judge_counts(verdict, manifest, self.expect)
-        if verdict.admitted and self.probe:
-            verdict = files.probe(reach, verdict, manifest)
-        return Found(verdict, opened, seal, manifest) if verdict.admitted else Found(verdict)
+        return files.Records(verdict, seal, manifest)
 
     def _examine_windows(self, where: str) -> Found:
         answer = windows_answer(where)

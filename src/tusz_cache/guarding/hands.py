@@ -113,8 +113,8 @@ class Hands:
 
     def look(
         self, keys: list[str], sizes: list[int] | None, each: bool
-    ) -> tuple[list[FaultRow], list[StatfsRow], str, list[int]]:
-        """Look at every file. Return faults, what statfs said, how it was done, and the sizes in bytes.
+    ) -> tuple[list[FaultRow], list[StatfsRow], str, list[int], list[int]]:
+        """Look at every file. Return faults, what statfs said, how it was done, sizes in bytes, and change times in ns.
 
         sizes: as they must be; None: any will do. each: ask statfs of each file, not of the root alone.
         """
@@ -127,7 +127,7 @@ class Hands:
         else:
             for _ in work.over(range(SAMPLE, len(keys))):
                 self._sign()
-        return work.faults, list(work.said.values()), self.root.method, work.sizes
+        return work.faults, list(work.said.values()), self.root.method, work.sizes, work.changed
 
     def _spread(self, work: "_Look", count: int) -> None:
         import threading  # noqa: PLC0415 - takes 3 ms, and most checks need none
@@ -177,7 +177,7 @@ class _Look:
 
     def __init__(self, root: Root, keys: list[str], sizes: list[int] | None, each: bool) -> None:
         self.faults: list[FaultRow] = []
-        self.sizes = [-1] * len(keys)
+        self.sizes, self.changed = [-1] * len(keys), [0] * len(keys)
         self.said: dict[tuple[object, ...], StatfsRow] = {}
         self._root, self._keys, self._wanted, self._each = root, keys, sizes, each
         self._user, self._groups = os.geteuid(), {os.getegid(), *os.getgroups()}
@@ -213,7 +213,7 @@ class _Look:
                 kind = _KINDS.get(stat.S_IFMT(seen.st_mode), "no regular file")
                 self.faults.append((key, "no file", f"it is {kind}"))
                 return
-            self.sizes[row] = seen.st_size
+            self.sizes[row], self.changed[row] = seen.st_size, seen.st_ctime_ns
             if self._wanted is not None and seen.st_size != self._wanted[row]:
                 self.faults.append((key, "size", f"{seen.st_size} bytes, {self._wanted[row]} expected"))
             if self._user and not self._may_read(seen):

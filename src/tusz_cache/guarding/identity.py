@@ -40,6 +40,15 @@ def mismatch(verdict: Verdict, detail: str) -> Verdict:
     )
 
 
+def store_refused(verdict: Verdict) -> Verdict:
+    """Return the refusal of a packed store: packing lays anew what no source has."""
+    return replace(
+        verdict,
+        hint=f"python -m tusz_cache.pack CACHE {quote(verdict.path)} makes what is missing or damaged anew; "
+        "counts of npz files are expected of the cache, not of its store",
+    )
+
+
 def judge_seal(verdict: Verdict, seal: Seal, manifest: Manifest, volume: str) -> Verdict:
     """Return `verdict` with what the seal, which fits the manifest, says; a refusal if it is of another volume.
 

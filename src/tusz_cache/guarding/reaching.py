@@ -48,6 +48,7 @@ class Looked(NamedTuple):
 
     files: FilesSeen
     sizes: list[int]  # bytes; -1 where there is no file
+    changed: list[int]  # change times in ns, which nobody can set
 
 
 class Reach:
@@ -129,11 +130,13 @@ class Reach:
 
         sizes: in bytes, as they must be; None: any will do. each: ask statfs of each file, not of the root alone.
         """
-        faults, said, method, found = self._ask("look", list(keys), None if sizes is None else list(sizes), each)
+        faults, said, method, sizes_now, changed = self._ask(
+            "look", list(keys), None if sizes is None else list(sizes), each
+        )
         seen = FilesSeen(
             len(keys), tuple(FileFault(*fault) for fault in faults), tuple(Statfs(*row) for row in said), method
         )
-        return Looked(seen, found)
+        return Looked(seen, sizes_now, changed)
 
     def probe(self, reads: Sequence[tuple[str, int]]) -> list[float]:
         """Read once in each (key, offset). Return the seconds that each took."""

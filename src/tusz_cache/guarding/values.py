@@ -47,6 +47,9 @@ class Evidence:
     detail: str
 
 
+MountKind = Literal["volume", "bucket", "nfs", "ephemeral"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Whether training may read from a directory, why, and what to do."""
@@ -58,6 +61,7 @@ class Verdict:
     hint: str  # what to do next
     evidence: tuple[Evidence, ...] = ()
     overruled: Ruling | None = None  # what an override turned into an accept
+    declared_as: MountKind | None = None  # what a declaration that holds says it is: a volume, or ephemeral
 
     @property
     def admitted(self) -> bool:
@@ -106,9 +110,6 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         return as_html(self.headline, self.rows())
-
-
-MountKind = Literal["volume", "bucket", "nfs", "ephemeral"]
 
 
 @dataclass(frozen=True, slots=True)

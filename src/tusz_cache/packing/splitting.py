@@ -27,6 +27,7 @@ from tusz_cache.packing.rows import BYTE, FLOAT, HEADER, SHORT, Array
 from tusz_cache.ssd import Target, publish, write_new
 
 SHARD_BYTES = 2 * 1024**3  # of blocks, at most, but for a single recording that is larger
+AT_ONCE = 2  # blocks that are quantised together: they stay in a core's cache, which takes a third of the time
 NO_LABEL = 255  # fills the label blocks of recordings without labels, or with a file of their own
 
 
@@ -39,15 +40,18 @@ def as_stored(blocks_KCS: Float32Array, dtype: Dtype, name: str) -> tuple[Array,
     """Return blocks as they are kept, and the largest error of a sample. Raises UsageError if int16 cannot do."""
     if dtype == "float32":
         return blocks_KCS, 0.0
-    largest = float(np.abs(blocks_KCS).max(initial=0.0))  # NaN if there is one
-    if not largest <= FULL_SCALE:
-        raise UsageError(
-            f"{name} has samples up to {largest}: int16 holds finite ones within +-{FULL_SCALE:g}",
-            hint="pack with --dtype float32, which keeps every bit",
-        )
-    numbers_KCS = quantised(blocks_KCS)
-    restored = numbers_KCS * np.float32(SCALE)
-    return numbers_KCS, float(np.abs(restored - blocks_KCS).max(initial=0.0))
+    numbers_KCS, error = np.empty(blocks_KCS.shape, SHORT), 0.0
+    for start in range(0, len(blocks_KCS), AT_ONCE):
+        some, there = blocks_KCS[start : start + AT_ONCE], numbers_KCS[start : start + AT_ONCE]
+        largest = float(np.abs(some).max())  # NaN if there is one
+        if not largest <= FULL_SCALE:
+            raise UsageError(
+                f"{name} has a sample of size {largest}: int16 holds finite ones within +-{FULL_SCALE:g}",
+                hint="pack with --dtype float32, which keeps every bit",
+            )
+        there[...] = quantised(some)
+        error = max(error, float(np.abs(there * np.float32(SCALE) - some).max()))
+    return numbers_KCS, error
 
 
 @dataclass(frozen=True, slots=True)

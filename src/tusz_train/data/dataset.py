@@ -3,6 +3,7 @@
 Axes: B = windows of a batch, C = 19 channels, T = 15,360 samples at 256 Hz; K = 6 blocks of S = 2,560 samples.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from tusz_cache import (
     AdmittedCache,
+    CacheError,
     Damaged,
     PackedStore,
     UsageError,
@@ -26,6 +28,7 @@ from tusz_cache import (
 )
 from tusz_train.data.limit import limited
 from tusz_train.data.order import Rows
+from tusz_train.data.readahead import Advise, Readahead, readahead
 from tusz_train.montage import CHANNELS, WINDOW
 
 Pair = tuple[Tensor, Tensor]  # of a window or of a batch: signal, labels
@@ -43,9 +46,16 @@ class WindowDataset(Dataset[Pair]):
     """
 
     def __init__(
-        self, store: WindowStore, manifest: WindowManifest, *, cache: AdmittedCache | None = None, raw: bool = False
+        self,
+        store: WindowStore,
+        manifest: WindowManifest,
+        *,
+        cache: AdmittedCache | None = None,
+        raw: bool = False,
+        advise: Advise = "off",
     ) -> None:
-        """cache: what the store was opened from; looked at again wherever this arrives by fork.
+        """cache: what the store was opened from; looked at again wherever this arrives by fork. advise: whether the
+        kernel is told of windows before they are read; auto: where they may not be in memory yet. Needs `cache`.
 
         Raises: UsageError for a manifest without windows, `raw` without int16; Damaged if the store does not have what
         the manifest names, or has no labels for it.
@@ -60,6 +70,9 @@ class WindowDataset(Dataset[Pair]):
             )
         self.store, self.manifest, self.cache, self.raw = store, manifest, cache, raw
         self._windows = store_windows(store, manifest)
+        self._ahead: Readahead | None = None
+        if cache is not None and isinstance(store, PackedStore):
+            self._ahead = readahead(cache, store, advise)
         self._process = os.getpid()
 
     @property
@@ -105,6 +118,14 @@ class WindowDataset(Dataset[Pair]):
             self.store.read_batch(windows, (x.numpy(), y_BT.numpy()))
         self._check_labels(windows, y_BT)
         return x, y_BT
+
+    def advise(self, rows: Sequence[int]) -> None:
+        """Have the kernel begin to read the windows of manifest rows, which are read soon. From one thread only."""
+        if self._ahead is None:
+            return
+        with contextlib.suppress(CacheError, OSError):  # reading says what is wrong, in its turn
+            self._arrive()
+            self._ahead(self._windows[np.asarray(rows, np.int64)])
 
     def _check_labels(self, windows: Rows, y_BT: Tensor) -> None:
         """Raise Damaged for labels that are not there: never zeros in their place."""
@@ -154,19 +175,21 @@ def open_datasets(
     limits: Mapping[str, int] | None = None,
     seed: int = 0,
     raw: bool = False,
+    advise: Advise = "auto",
     backend: Literal["auto", "mmap", "pread"] = "auto",
 ) -> dict[str, WindowDataset]:
     """Return the dataset of each split of a cache, or of a packed store.
 
-    limits: files of each split, for smoke runs (see limit). raw: of WindowDataset. backend: of open_store. Raises
-    PatientOverlap if a patient is in two of the splits; and what WindowDataset, open_store raise.
+    limits: files of each split, for smoke runs (see limit). raw, advise: of WindowDataset. backend: of open_store.
+    Raises PatientOverlap if a patient is in two of the splits; and what WindowDataset, open_store raise.
     """
     stores = {split: open_store(cache, split, backend=backend) for split in splits}
     check_disjoint({split: store.cache_files for split, store in stores.items()})
     manifests = {split: read_window_manifest(cache, split) for split in splits}
     if limits:
         manifests = {split: limited(manifest, limits[split], seed) for split, manifest in manifests.items()}
-    return {split: WindowDataset(stores[split], manifests[split], cache=cache, raw=raw) for split in splits}
+    how: dict[str, Any] = {"cache": cache, "raw": raw, "advise": advise}
+    return {split: WindowDataset(stores[split], manifests[split], **how) for split in splits}
 
 
 def _unlabelled(what: str, split: str) -> Damaged:

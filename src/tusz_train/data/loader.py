@@ -63,6 +63,7 @@ class ThreadLoader:
         pool = ThreadPoolExecutor(self.threads, "windows", **self._pinning())
         try:
             for rows in self.batch_sampler:
+                self.dataset.advise(rows)  # the disk is at work on it before a thread has time
                 waiting.append(pool.submit(self.dataset.read, rows, pin=self.pin_memory))
                 if len(waiting) > self.ahead:
                     yield waiting.popleft().result()
@@ -129,7 +130,9 @@ class _Telling(Dataset[Pair | CacheError]):
         try:
             if isinstance(self._dataset, bytes):
                 self._dataset = pickle.loads(self._dataset)  # noqa: S301 - the process that started this one wrote it
-            return cast("WindowDataset", self._dataset).read(rows)
+            dataset = cast("WindowDataset", self._dataset)
+            dataset.advise(rows)  # its windows come side by side; which batch is next, a worker does not know
+            return dataset.read(rows)
         except CacheError as error:
             return error
 

@@ -1,0 +1,1 @@
+"""What training costs from a bucket's mount, from a volume, and from a packed store on a volume."""
