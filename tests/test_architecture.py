@@ -152,6 +152,7 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     ),
     "run",
     "sharding",
+    "executing",
     "workflow",
     # what it costs
     ("costing", "costing.prices", "costing.assumptions", "costing.report", "costing.model"),

@@ -5,17 +5,16 @@ other one touches; it rewrites nothing that others read.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from tusz_cache import sealing, ssd
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
 from tusz_cache.copying.values import Outcome
-from tusz_cache.errors import CacheError, Damaged, Incomplete, LockHeld, PlanDiffers
+from tusz_cache.errors import Damaged, Incomplete, LockHeld, PlanDiffers
 from tusz_cache.holdings import look, shard_journals
 from tusz_cache.lock import PLANNING, locked_shard
 from tusz_cache.manifest import Manifest
@@ -23,7 +22,7 @@ from tusz_cache.plan import Plan
 from tusz_cache.plan_file import StoredPlan
 from tusz_cache.planning import Listing, check_space, make_plan, open_for
 from tusz_cache.progress import Progress
-from tusz_cache.report import SyncReport, together
+from tusz_cache.report import SyncReport
 from tusz_cache.run import Run, has_plan, prepared, stored_plan
 from tusz_cache.sealed import refuse_store
 from tusz_cache.settings import SyncSettings
@@ -37,13 +36,6 @@ REFUSALS = 25  # in a row, while there is no plan: shards that come at once may 
 FINISHING = "finishes what shards have copied"
 PAUSE = 0.2  # seconds between two looks whether another one has made the plan
 SHOWN = 20  # shards named in a message
-
-
-class Executor(Protocol):
-    """Who runs shards elsewhere."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
-        """Return a future: its `result()` is what `fn` returned, or raises what it raised."""
 
 
 def write_plan(
@@ -111,71 +103,7 @@ def finish_shards(
     settings = replace(settings or SyncSettings(), **changes)
     place = Target(target_path(target), settings.durability)
     with progress or Progress() as watcher:
-        return replace(_finish(source, place, settings, watcher), seconds=time.monotonic() - began)
-
-
-def populate_with(
-    executor: Executor, count: int, *, source: str, place: Target, settings: SyncSettings, watcher: Progress
-) -> SyncReport:
-    """Plan, have `executor` copy `count` shards, finish. Raises Incomplete if it lost some; as `populate_cache`."""
-    shards = Shard.all(count)
-    with prepared(source, place, settings, watcher, work=PLANNING) as (run, _):
-        if not run.store_plan():
-            return run.report(Outcome(), run.whole(Outcome()), sealed=True)
-    sealing.make_durable(place)
-    watcher.start(run.plan.copy.bytes + run.plan.check.bytes, len(run.plan.copy) + len(run.plan.check))
-    futures = [_submitted(executor, source, str(place.root), shard, settings) for shard in shards]
-    reports: list[SyncReport] = []
-    errors: list[CacheError] = []
-    lost: dict[Shard, Exception] = {}
-    for shard, future in zip(shards, futures, strict=True):
-        try:
-            report: SyncReport = future.result()
-        except CacheError as error:
-            errors.append(error)
-        except Exception as error:
-            if type(error).__module__ == "builtins":
-                raise  # a bug of ours; what an executor has to say is its own
-            lost[shard] = error
-        else:
-            reports.append(report)
-            watcher.advance(report.bytes_copied, report.files_copied + report.files_adopted)
-    if errors:
-        raise errors[0]
-    if lost:
-        first = next(iter(lost.values()))
-        raise Incomplete(
-            f"the workers of shards {_named(list(lost))} were lost: {type(first).__name__}: {first}",
-            hint="run again: what is whole is kept",
-        ) from first
-    copied = together(reports)
-    if copied.failures:
-        return copied
-    sealed = _finish(source, place, settings, watcher)
-    return replace(
-        sealed,
-        files_copied=copied.files_copied,
-        files_resumed=copied.files_resumed,
-        files_adopted=copied.files_adopted,
-        files_unchanged=sealed.files_total - copied.files_copied - copied.files_adopted,
-        bytes_copied=copied.bytes_copied,
-        bytes_refetched=copied.bytes_refetched,
-        retries=copied.retries,
-        throttled=copied.throttled,
-    )
-
-
-def _submitted(executor: Executor, *arguments: Any) -> Any:
-    try:
-        return executor.submit(_copy_quietly, *arguments)
-    except BrokenExecutor as error:  # its workers died of the first shards
-        failed: Future[Any] = Future()
-        failed.set_exception(error)
-        return failed
-
-
-def _copy_quietly(source: str, target: str, shard: Shard, settings: SyncSettings) -> SyncReport:
-    return copy_shard(source, target, shard, settings=settings, progress=Progress("quiet"))
+        return replace(finish(source, place, settings, watcher), seconds=time.monotonic() - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +189,8 @@ class _Shard:
         return replace(part.report(outcome, part.whole(outcome), sealed=False), shard=str(self.shard))
 
 
-def _finish(source: str, place: Target, settings: SyncSettings, watcher: Progress) -> SyncReport:
+def finish(source: str, place: Target, settings: SyncSettings, watcher: Progress) -> SyncReport:
+    """See `finish_shards`."""
     if not place.meta.is_dir():
         raise Incomplete(f"nothing was copied to {place.root}", hint="write a plan with --plan, then run its shards")
     with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (found, lock):
@@ -293,7 +222,7 @@ def _refuse(run: Run, counts: set[int]) -> NoReturn:
     """Raise Incomplete or Damaged for files of the plan that are not there as it says."""
     todo, recorded = Manifest.merged(run.plan.copy, run.plan.check), run.holdings.replay.done
     bad = [entry.key for entry in todo if (held := recorded.get(entry.key)) and held.etag == entry.etag]
-    again = "each shard" if len(counts) != 1 else f"shards {_named(_shards_of(run, todo, counts.pop()))}"
+    again = "each shard" if len(counts) != 1 else f"shards {named(_shards_of(run, todo, counts.pop()))}"
     if run.holdings.damaged or bad:
         if run.holdings.damaged:
             run.begin().close()  # puts them in doubt, for the shards to see
@@ -315,6 +244,7 @@ def _shards_of(run: Run, todo: Manifest, count: int) -> list[Shard]:
     return [Shard(index, count) for index in sorted({index for key, index in whose if key in todo})]
 
 
-def _named(shards: Sequence[Shard]) -> str:
+def named(shards: Sequence[Shard]) -> str:
+    """Return the first of `shards` by name."""
     more = f" and {len(shards) - SHOWN} more" if len(shards) > SHOWN else ""
     return ", ".join(map(str, shards[:SHOWN])) + more

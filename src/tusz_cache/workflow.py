@@ -6,11 +6,11 @@ from os import PathLike
 from typing import Any
 
 from tusz_cache.errors import UsageError
+from tusz_cache.executing import Executor, populate_with
 from tusz_cache.progress import Progress
 from tusz_cache.report import SyncReport
 from tusz_cache.run import prepared
 from tusz_cache.settings import SyncSettings
-from tusz_cache.sharding import Executor, populate_with
 from tusz_cache.ssd import Target
 from tusz_cache.stores.opening import target_path
 
