@@ -43,6 +43,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "manifest_file",
     "keys",
     "plan",
+    "plan_file",
+    "shard",
     "seal",
     "sealed",
     # the target
@@ -148,6 +150,9 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "packing.report",
         "packing.writer",
     ),
+    "run",
+    "sharding",
+    "executing",
     "workflow",
     # what it costs
     ("costing", "costing.prices", "costing.assumptions", "costing.report", "costing.model"),

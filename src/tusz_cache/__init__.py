@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tusz_cache.planning import plan_copy
     from tusz_cache.report import SyncReport
     from tusz_cache.settings import SyncSettings
+    from tusz_cache.shard import Shard
+    from tusz_cache.sharding import copy_shard, finish_shards, write_plan
     from tusz_cache.stores.base import Access
     from tusz_cache.tusz import check_disjoint, recordings
     from tusz_cache.tusz_windows import Category, WindowManifest
@@ -59,6 +61,7 @@ _HOMES = {
     "PackedStore": "packing.packed",
     "Plan": "plan",
     "Prices": "costing.prices",
+    "Shard": "shard",
     "SyncReport": "report",
     "SyncSettings": "settings",
     "UsageError": "errors",
@@ -68,8 +71,10 @@ _HOMES = {
     "WindowStore": "packing.windows",
     "__version__": "version",
     "check_disjoint": "tusz",
+    "copy_shard": "sharding",
     "diff": "plan",
     "estimate_cost": "costing.model",
+    "finish_shards": "sharding",
     "open_store": "packing.store",
     "pack_cache": "packing.writer",
     "plan_copy": "planning",
@@ -79,6 +84,7 @@ _HOMES = {
     "read_windows": "packing.npz",
     "recordings": "tusz",
     "verify_cache": "verifying",
+    "write_plan": "sharding",
 }
 
 __all__ = [
@@ -102,6 +108,7 @@ __all__ = [
     "PackedStore",
     "Plan",
     "Prices",
+    "Shard",
     "SyncReport",
     "SyncSettings",
     "UsageError",
@@ -111,8 +118,10 @@ __all__ = [
     "WindowStore",
     "__version__",
     "check_disjoint",
+    "copy_shard",
     "diff",
     "estimate_cost",
+    "finish_shards",
     "open_store",
     "pack_cache",
     "plan_copy",
@@ -122,6 +131,7 @@ __all__ = [
     "read_windows",
     "recordings",
     "verify_cache",
+    "write_plan",
 ]
 
 

@@ -59,7 +59,7 @@ def examine(
         free_is_placeholder=_on_volume(verdict, mounts),
         splits=(files if seen.manifest is None else seen.manifest).splits(),
         seal=seen.seal,
-        journal=(len(replay.done), len(replay.open)) if replay.good_bytes else None,
+        journal=(len(replay.done), len(replay.open)) if seen.holdings.has_journal else None,
         speeds=speeds,
         troubles=seen.holdings.troubles,
     )

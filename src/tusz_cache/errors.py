@@ -18,6 +18,7 @@ CacheError
 │   ├── BadResponse          status, length, range or checksum is not what was asked for
 │   └── Forbidden            403 for a signed URL: expired, or denied
 ├── SourceChanged       4  an object is no longer what the plan saw
+├── PlanDiffers         4  a shard is not of the plan that is stored, or of another number of shards
 ├── Refused             5  a safety rule
 │   ├── UnsafeKey, EmptyListing, DeleteLimit, LockHeld, ForeignTarget, PatientOverlap
 │   ├── CacheRefused         the guard lets nothing read from there; `verdict` says why
@@ -134,6 +135,12 @@ class SourceChanged(CacheError):
     exit_code = 4
 
 
+class PlanDiffers(CacheError):
+    """A shard, or the run that finishes, is not of the plan that the target has."""
+
+    exit_code = 4
+
+
 class Refused(CacheError):
     """A safety rule forbids going on."""
 
@@ -154,6 +161,8 @@ class DeleteLimit(Refused):
 
 class LockHeld(Refused):
     """Another process works on the target."""
+
+    work: str = ""  # what it does, where somebody may wait for it
 
 
 class ForeignTarget(Refused):
@@ -224,7 +233,7 @@ EXIT_CODES: dict[int, str] = {
     1: "a bug: please report the traceback",
     2: "usage, configuration, or a source or target that cannot be opened",
     3: "incomplete: the listing or some objects failed after retries; what is whole is kept, run again",
-    4: "the source changed during the run; run again",
+    4: "the source changed during the run, or a shard is of another plan; run again",
     5: "refused by a safety rule (guard, delete limit, empty listing, unsafe key, lock held, foreign target)",
     6: "no space on the target",
     7: "verification found missing or damaged files, or no seal",

@@ -1,7 +1,7 @@
 """Holdings: what a target holds, as its records tell and its files confirm. Reads only."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +26,8 @@ class Holdings:
     is_ours: bool = False  # our directory is there
     files: Manifest = field(default_factory=Manifest)  # as they lie there; proof only where nothing touched them
     ours: frozenset[str] = frozenset()  # keys that this tool wrote
-    replay: Replay = field(default_factory=Replay)
+    replay: Replay = field(default_factory=Replay)  # numbers and length are those of the run's own journal
+    elsewhere: Replay = field(default_factory=Replay)  # of `replay`, what other journals say
     manifest_sha256: str | None = None  # of the manifest's file, whether or not it can be read; None: there is none
     seal: Seal | None = None
     damaged: tuple[str, ...] = ()  # keys whose bytes were found to be wrong (--reverify)
@@ -35,18 +36,25 @@ class Holdings:
     @property
     def is_fresh(self) -> bool:
         """Whether no run has left anything."""
-        return self.seal is None and self.manifest_sha256 is None and not self.replay.good_bytes
+        return self.seal is None and self.manifest_sha256 is None and not self.has_journal
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether a run was interrupted, or is under way."""
+        return bool(self.replay.good_bytes or self.elsewhere.good_bytes)
 
 
-def look(root: Path) -> Holdings:
-    """Read a target's records and stat its files. A target that does not exist holds nothing. Raises TargetError."""
+def look(root: Path, shard: str = "") -> Holdings:
+    """Read a target's records and stat its files. A target that does not exist holds nothing. Raises TargetError.
+
+    shard: suffix of the shard that looks: it reads the target's journal and its own. "": the journals of all.
+    """
     if not root.is_dir():
         return Holdings()
     meta = root / META
     troubles: list[str] = []
     try:
-        with _opened(meta / journal.NAME) as file:
-            replay = journal.replay(file)
+        replay, elsewhere = _replays(meta, shard)
         leftovers, _ = _manifest(meta / LEFTOVERS, troubles)
         manifest, manifest_sha256 = _manifest(meta / MANIFEST, troubles)
         older = Manifest.merged(leftovers, manifest).without(replay.gone | replay.doubted)
@@ -58,7 +66,32 @@ def look(root: Path) -> Holdings:
             f"cannot read {error.filename or root}: {error.strerror}", hint="check its permissions and its disk"
         ) from error
     ours = frozenset(records.keys) | replay.started
-    return Holdings(meta.is_dir(), files, ours, replay, manifest_sha256, seal, troubles=tuple(troubles))
+    return Holdings(meta.is_dir(), files, ours, replay, elsewhere, manifest_sha256, seal, troubles=tuple(troubles))
+
+
+def shard_journals(meta: Path) -> list[Path]:
+    """Return the journals of shards, by name."""
+    return sorted(meta.glob(f"{journal.NAME}-*"))
+
+
+def _replays(meta: Path, shard: str) -> tuple[Replay, Replay]:
+    """Return what all journals say together, and those that are not the run's own.
+
+    Whoever has the target alone folds the shards' journals into its own, so what they say is later.
+    """
+    common = _replay(meta / journal.NAME)
+    if shard:
+        return common.then(_replay(meta / f"{journal.NAME}-{shard}")), common
+    elsewhere = Replay()
+    for path in shard_journals(meta):
+        elsewhere = elsewhere.then(_replay(path))
+    both = common.then(elsewhere)
+    return replace(both, files=common.files, good_bytes=common.good_bytes), elsewhere
+
+
+def _replay(path: Path) -> Replay:
+    with _opened(path) as file:
+        return journal.replay(file)
 
 
 def _opened(path: Path) -> BinaryIO:

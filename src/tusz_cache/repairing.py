@@ -100,7 +100,7 @@ class Repair:
         holdings = look(self.place.root)
         check_space(self.place, Plan(copy=wanted), holdings, replace(self.settings, volume=self.seal.volume))
         ssd.prepare(self.place)
-        book = Journal(self.place, holdings.replay)
+        book = sealing.open_journal(self.place, holdings)
         try:
             book.record([["doubt", key] for key in self.bad], sync=True)  # a run that finds no seal believes no record
             sealing.set_aside(self.place, self.seal)  # before the first byte changes
@@ -136,7 +136,7 @@ class Repair:
     def _claim(self, entry: Entry, book: Journal) -> OpenFile | None:
         """Put the good parts of a damaged file into a partial file. Returns the claim to them, if there are any."""
         proof, path = _proof(self.manifest, entry.key), self.place.path(entry.key)
-        claim = OpenFile(book.number(), entry, proof.part_size)
+        claim = OpenFile(-1, entry, proof.part_size)  # numbered when it is recorded
         ranges = spans(uniform_parts(entry.size, proof.part_size)) if proof.part_crcs else ()
         for index, ((start, length), crc) in enumerate(zip(ranges, proof.part_crcs, strict=True)):
             try:
@@ -148,8 +148,7 @@ class Repair:
         if not claim.parts:
             return None
         self._copy_parts(entry, [ranges[index] for index in claim.parts])
-        records = [["part", claim.number, index, length, crc] for index, (length, crc) in claim.parts.items()]
-        book.record([["file", claim.number, entry.key, entry.size, entry.etag, claim.part_size], *records])
+        book.claim([claim])
         return claim
 
     def _copy_parts(self, entry: Entry, ranges: Sequence[tuple[int, int]]) -> None:

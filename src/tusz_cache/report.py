@@ -1,8 +1,9 @@
 """Reports: what a run did, as a value that prints as text, JSON or HTML."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tusz_cache.entry import LEVELS
@@ -36,6 +37,7 @@ class SyncReport:
     source: str
     target: str
     plan_id: str
+    shard: str = ""  # "3/16", if this is of a shard: all counts are of its own files
     files_total: int  # of the source, as filtered
     files_copied: int = 0
     files_resumed: int = 0  # of the copied: begun by an earlier run
@@ -75,6 +77,7 @@ class SyncReport:
             "source": self.source,
             "target": self.target,
             "plan_id": self.plan_id,
+            "shard": self.shard or None,
             "files": {
                 "total": self.files_total,
                 "copied": self.files_copied,
@@ -112,6 +115,7 @@ class SyncReport:
         also = [("resumed", self.files_resumed), ("adopted", self.files_adopted), ("unchanged", self.files_unchanged)]
         also += [("deleted", self.files_deleted), ("left over", self.leftovers), ("not ours", self.unexpected)]
         rows = [("source", self.source), ("target", self.target), ("copied", copied)]
+        rows += [("shard", f"{self.shard} of plan {self.plan_id}, {self.files_total} files")] if self.shard else []
         rows += [(label, f"{count} files") for label, count in also if count]
         rows += [("fetched twice", format_bytes(self.bytes_refetched))] if self.bytes_refetched else []
         rows += [(name, f"{c.files} files, {c.npz} npz, {format_bytes(c.bytes)}") for name, c in self.splits.items()]
@@ -130,6 +134,8 @@ class SyncReport:
         """What the user does now."""
         if self.failures:
             return f"{self.failures[0].hint}; then run the same command again: what is whole is kept"
+        if self.shard:
+            return "the other shards, then the same command with --finish instead of --shard"
         return f"python -m tusz_cache.verify {self.target}"
 
     def as_text(self) -> str:
@@ -138,3 +144,27 @@ class SyncReport:
 
     def _repr_html_(self) -> str:
         return as_html("sealed" if self.sealed else "not sealed", self.rows())
+
+
+def together(reports: Sequence[SyncReport]) -> SyncReport:
+    """Return what several shards did, as one."""
+    splits: dict[str, SplitCount] = {}
+    for report in reports:
+        for name, count in report.splits.items():
+            splits[name] = splits.get(name, SplitCount()) + count
+    counted = ("total", "copied", "resumed", "unchanged", "adopted")
+    sums = {f"files_{name}": sum(getattr(report, f"files_{name}") for report in reports) for name in counted}
+    return replace(
+        reports[0],
+        shard="",
+        **sums,
+        bytes_total=sum(report.bytes_total for report in reports),
+        bytes_copied=sum(report.bytes_copied for report in reports),
+        bytes_refetched=sum(report.bytes_refetched for report in reports),
+        splits=splits,
+        verification=sum((Counter(report.verification) for report in reports), Counter()),
+        failures=tuple(failure for report in reports for failure in report.failures),
+        retries=sum(report.retries for report in reports),
+        throttled=sum(report.throttled for report in reports),
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+    )

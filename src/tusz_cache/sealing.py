@@ -4,11 +4,12 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tusz_cache import ssd
+from tusz_cache import lock, plan_file, ssd
 from tusz_cache.checksum import hasher
 from tusz_cache.copying import journal
 from tusz_cache.copying.committer import commit
-from tusz_cache.holdings import LEFTOVERS
+from tusz_cache.copying.journal import Journal, kept_record
+from tusz_cache.holdings import LEFTOVERS, Holdings, shard_journals
 from tusz_cache.manifest import Manifest
 from tusz_cache.manifest_file import hashed, to_lines
 from tusz_cache.plan import Filters
@@ -53,8 +54,7 @@ def seal(place: Target, stated: Seal) -> None:
     """Write the seal of the manifest that lies there, dated now, and forget how the cache came to be whole."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     ssd.write_file(place, place.meta / SEAL, seal_to_bytes(replace(stated, created=now, tusz_cache=__version__)))
-    if place.durability.commit is not None:
-        commit(place.durability.commit)
+    make_durable(place)
     forget(place)
 
 
@@ -62,6 +62,38 @@ def unseal(place: Target) -> None:
     """Remove the seal, also that of a cache under repair: from now on bytes may change."""
     ssd.remove(place, place.meta / REPAIR)
     ssd.remove(place, place.meta / SEAL)
+
+
+def open_journal(place: Target, holdings: Holdings) -> Journal:
+    """Go on with the target's journal. What shards have recorded is taken into it, and their journals go.
+
+    The target's lock is held, so no shard writes.
+    """
+    state, others = holdings.replay, holdings.elsewhere
+    if others.good_bytes:
+        book = Journal(place, state)
+        try:
+            book.record(kept_record(entry) for entry in others.done)
+            book.claim(others.open.values())
+            book.sync()
+        finally:
+            book.close()  # there are volumes that commit no file while it is open
+        make_durable(place)  # before what it replaces is gone
+        state = replace(state, files=book.number(), good_bytes=(place.meta / journal.NAME).stat().st_size)
+    _remove_shards(place)
+    return Journal(place, state)
+
+
+def make_durable(place: Target) -> None:
+    """Have a volume that has to be told commit what was written. Raises TargetError."""
+    if place.durability.commit is not None:
+        commit(place.durability.commit)
+
+
+def _remove_shards(place: Target) -> None:
+    """Remove journals and locks of shards, none of which works."""
+    for path in (*shard_journals(place.meta), *place.meta.glob(f"{lock.NAME}-*")):
+        ssd.remove(place, path)
 
 
 def set_aside(place: Target, stated: Seal) -> None:
@@ -73,6 +105,8 @@ def set_aside(place: Target, stated: Seal) -> None:
 def forget(place: Target) -> None:
     """Remove what a sealed cache has no use for, also if an earlier run was killed before it could."""
     ssd.remove(place, place.meta / REPAIR)
+    ssd.remove(place, place.meta / plan_file.NAME)
+    _remove_shards(place)
     ssd.remove(place, place.meta / journal.NAME)
     sweep(place, frozenset())
     ssd.tidy(place)

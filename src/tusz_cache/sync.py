@@ -7,12 +7,19 @@ from dataclasses import dataclass
 
 from tusz_cache import cli
 from tusz_cache.durability import Durability
+from tusz_cache.errors import UsageError
+from tusz_cache.layout import as_table
+from tusz_cache.manifest import Manifest
 from tusz_cache.plan import Filters, MaxDelete, Plan
 from tusz_cache.planning import plan_copy
 from tusz_cache.progress import Progress
 from tusz_cache.settings import PART_SIZE, SyncSettings
-from tusz_cache.units import parse_bytes, parse_rate
+from tusz_cache.shard import Shard, sizes
+from tusz_cache.sharding import copy_shard, finish_shards, write_plan
+from tusz_cache.units import format_bytes, parse_bytes, parse_rate
 from tusz_cache.workflow import populate_cache
+
+COUNTS = (2, 4, 8, 16, 32)  # numbers of shards that --plan shows the sizes of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,6 +79,15 @@ def parser() -> argparse.ArgumentParser:
     )
     cli.add_durability(how)
     how.add_argument("--reverify", action="store_true", help="read every byte of TARGET again before sealing")
+    share = made.add_argument_group("several machines or jobs at one TARGET").add_mutually_exclusive_group()
+    share.add_argument("--plan", action="store_true", help="write the plan for shards, and stop")
+    share.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=cli.typed(Shard.parse),
+        help="copy the I-th of N disjoint parts of the plan; seals nothing, deletes nothing",
+    )
+    share.add_argument("--finish", action="store_true", help="check what the shards have copied, delete, seal")
     return made
 
 
@@ -88,11 +104,53 @@ class _DryRun:
         return self.plan.as_text(delete=self.delete)
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan, and how large the shards would be for some numbers of them."""
+
+    plan: Plan
+    delete: bool
+    exit_code: int = 0
+
+    @property
+    def splits(self) -> dict[int, list[tuple[int, int]]]:
+        wanted = Manifest.merged(self.plan.copy, self.plan.check, self.plan.unchanged)
+        return {count: sizes(wanted, count) for count in COUNTS}
+
+    def as_json(self) -> str:
+        shards = {
+            str(count): [{"files": files, "bytes": size} for files, size in parts]
+            for count, parts in self.splits.items()
+        }
+        return json.dumps({"planned": True, **self.plan.as_dict(delete=self.delete), "shards": shards})
+
+    def as_text(self) -> str:
+        rows = []
+        for count, parts in self.splits.items():
+            least, most = min(size for _, size in parts), max(size for _, size in parts)
+            rows.append((f"--shard I/{count}", f"{format_bytes(least)} to {format_bytes(most)} each"))
+        return f"{self.plan.as_text(delete=self.delete)}\n{as_table(rows)}"
+
+
+def _check_share(options: argparse.Namespace) -> None:
+    """Raise UsageError for options that make no sense together."""
+    step = "--plan" if options.plan else "--finish" if options.finish else "--shard" if options.shard else ""
+    if step and options.dry_run:
+        raise UsageError(f"{step} and --dry-run make no sense together", hint="look at the plan with --dry-run alone")
+    for name in ("delete", "reverify"):
+        if options.shard and getattr(options, name):
+            raise UsageError(
+                f"--{name} and --shard make no sense together",
+                hint=f"--finish --{name} does that, once all shards are there",
+            )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status."""
     options = parser().parse_args(argv)
 
     def work(progress: Progress) -> cli.Report:
+        _check_share(options)
         settings = SyncSettings(
             access=cli.access_of(options),
             filters=Filters(tuple(options.include), tuple(options.exclude)),
@@ -109,11 +167,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             reverify=options.reverify,
             durability=Durability(options.durability),
         )
+        where = options.source, options.target
         if options.dry_run:
-            return _DryRun(
-                plan_copy(options.source, options.target, settings=settings, progress=progress), options.delete
-            )
-        return populate_cache(options.source, options.target, settings=settings, progress=progress)
+            return _DryRun(plan_copy(*where, settings=settings, progress=progress), options.delete)
+        if options.plan:
+            return _Planned(write_plan(*where, settings=settings, progress=progress), options.delete)
+        if options.shard:
+            return copy_shard(*where, options.shard, settings=settings, progress=progress)
+        if options.finish:
+            return finish_shards(*where, settings=settings, progress=progress)
+        return populate_cache(*where, settings=settings, progress=progress)
 
     return cli.run(options, work)
 

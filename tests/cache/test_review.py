@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-import tusz_cache.workflow as workflow_module
+import tusz_cache.run as run_module
 from tests.support.running import KEYS, META, run, start, tree
 from tests.support.s3server import S3Server
 from tusz_cache import Access, Filters, MaxDelete, SyncReport, populate_cache, verify_cache
@@ -66,13 +66,13 @@ def test_a_listing_is_never_older_than_the_target(tmp_path: Path, monkeypatch: p
     source, target = fill(tmp_path / "source"), tmp_path / "target"
     populate_cache(str(source), target, progress=quiet())
     held = []
-    true = workflow_module.list_source
+    true = run_module.list_source
 
     def watched(*arguments):
         held.append((target / META / "lock").read_bytes() != b"")
         return true(*arguments)
 
-    monkeypatch.setattr(workflow_module, "list_source", watched)
+    monkeypatch.setattr(run_module, "list_source", watched)
     populate_cache(str(source), target, delete=True, progress=quiet())
 
     assert [True] == held

@@ -131,7 +131,7 @@ def test_the_note_says_who_holds_the_lock(target: Target):
 
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert {"pid": process.pid, "boot_id": boot_id, "host": os.uname().nodename} == note
-    assert asdict(Holder.me()) | {"pid": process.pid} == note
+    assert json.loads(Holder.me().as_note()) | {"pid": process.pid} == note
 
 
 def test_the_note_is_refreshed(target: Target, monkeypatch: pytest.MonkeyPatch):

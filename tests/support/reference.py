@@ -20,7 +20,7 @@ import numpy as np
 
 import tusz_cache
 import tusz_train
-from tusz_cache import errors, holdings, seal, sealed
+from tusz_cache import errors, holdings, plan_file, seal, sealed
 from tusz_cache.__main__ import VERBS
 from tusz_cache.copying import journal
 from tusz_cache.costing.assumptions import CostAssumptions
@@ -37,7 +37,7 @@ from tusz_cache.measuring import Speed
 from tusz_cache.packing.index import INDEX, Index, PackedRecording, Shard, shard_files
 from tusz_cache.packing.index import to_bytes as index_to_bytes
 from tusz_cache.packing.report import PackedSplit, PackReport
-from tusz_cache.plan import Plan
+from tusz_cache.plan import Filters, Plan
 from tusz_cache.report import Failure, SyncReport
 from tusz_cache.verify_report import VerifyReport
 from tusz_train import errors as train_errors
@@ -168,6 +168,12 @@ def _json() -> Iterator[str]:
     yield _sample("`sync`", synced.as_dict())
     plan = Plan(copy=Manifest.of([Entry(_ENTRY.key, _ENTRY.size, _ENTRY.etag)]), plan_id="0123456789abcdef")
     yield _sample("`sync --dry-run`", {"dry_run": True, **plan.as_dict(delete=False)})
+    planned = {
+        "planned": True,
+        **plan.as_dict(delete=False),
+        "shards": {"2": [{"files": 1, "bytes": _ENTRY.size}, {"files": 0, "bytes": 0}]},
+    }
+    yield _sample("`sync --plan`; `shards` for 2, 4, 8, 16 and 32 of them", planned)
     verified = VerifyReport(
         target="/ssd/tusz",
         level="full",
@@ -246,12 +252,16 @@ def _disk() -> Iterator[str]:
         ("leftovers.jsonl", "files that the tool wrote and the source no longer has, in the manifest's form"),
         ("repair.json", "the seal of a cache that is being repaired, set aside until all is whole again"),
         ("journal", "what an unfinished run has done; gone after sealing"),
+        ("plan.jsonl", "what shards copy together: what the source lists, filters, part size; gone after sealing"),
+        ("journal-3-of-16", "what the third of sixteen shards has done; gone after sealing"),
+        ("lock-3-of-16", "held by that shard, which has a share of `lock`, too"),
         ("partial/", "files that are not whole yet, named by key, size and version"),
         ("trash/", "files that `--delete` removed, until the seal"),
         ("pack.json", "in a packed store: what is packed there, which tells a run that goes on from another one"),
         ("lock", "held by the one run that may write; says which"),
     ]
     expected = {sealed.SEAL, sealed.MANIFEST, sealed.REPAIR, holdings.LEFTOVERS, journal.NAME, sealed.PACKING}
+    expected |= {plan_file.NAME}
     assert expected <= {name for name, _ in rows}, "a file was renamed: describe it here"
     yield f"## Files\n\nIn `TARGET/{META}/`, and nowhere else in the mirrored tree:\n"
     yield _table(("file", "meaning"), ((f"`{name}`", meaning) for name, meaning in rows))
@@ -275,6 +285,11 @@ Entries are in the order of their keys' UTF-8 bytes. CRCs are as S3 writes them:
         created="2025-08-07T07:00:00+00:00",
         tusz_cache="0.1.0",
     )
+    bare = Manifest.of([Entry(_ENTRY.key, _ENTRY.size, _ENTRY.etag)])
+    stored = plan_file.StoredPlan.of(made.source, bare, 0, Filters(), 16777216)
+    header, row = b"".join(plan_file.to_lines(stored)).splitlines()
+    yield _sample(f"First line of `{plan_file.NAME}`", json.loads(header))
+    yield _sample(f"Every other line of `{plan_file.NAME}`", json.loads(row))
     yield _sample(f"`{sealed.SEAL}`", json.loads(seal.to_bytes(made)))
     row = PackedRecording("aaaaaaac_s001_t000_windows.npz", 0, 0, 2, 1, "uint8", 1, 2)
     index = Index(

@@ -9,6 +9,7 @@ wrong, so a torn tail costs the records after it and nothing else.
     ["kept", key, size, etag, crc64nvme, level, mtime_ns, part_size, [crcs]]   likewise, of a file that lay there
     ["gone", key]                                     we deleted it
     ["doubt", key]                                    it is damaged or written anew: no record before this counts
+    ["plan", plan_id, shards]                         the journal of a shard begins so
     ["laid", split, error, ...]                       a recording lies in a shard: a hint, as packing.splitting has it
 """
 
@@ -24,7 +25,7 @@ from tusz_cache.entry import Entry, Proof
 from tusz_cache.manifest import Draft, Manifest
 from tusz_cache.ssd import Appender, Target
 
-NAME = "journal"
+NAME = "journal"  # a shard's has its suffix: "journal-3-of-16"
 
 
 @dataclass(slots=True)
@@ -46,8 +47,25 @@ class Replay:
     started: set[str] = field(default_factory=set)  # every key that a run began to write
     gone: set[str] = field(default_factory=set)  # keys that we deleted
     doubted: set[str] = field(default_factory=set)  # keys of ours whose older records do not count
+    plans: set[tuple[str, int]] = field(default_factory=set)  # (plan_id, number of shards) that were worked on
     files: int = 0  # numbers given away
     good_bytes: int = 0  # length of the part that can be read
+
+    def then(self, later: "Replay") -> "Replay":
+        """Return what both say, `later`, a shard's, having the last word. Numbers and length are its own. Pure.
+
+        Shards delete nothing, so there is nothing `gone` in it.
+        """
+        return Replay(
+            Manifest.merged(self.done.without(later.doubted), later.done),
+            {key: claim for key, claim in self.open.items() if key not in later.started} | later.open,
+            self.started | later.started,
+            self.gone - later.started,
+            self.doubted | later.doubted,
+            self.plans | later.plans,
+            later.files,
+            later.good_bytes,
+        )
 
 
 def line(record: Sequence[Any]) -> bytes:
@@ -120,6 +138,8 @@ class _Reading:
                 self._done.append(key, 0, None)
                 self._appears(key)
                 state.doubted.add(key)
+            case ["plan", plan_id, shards]:
+                state.plans.add((plan_id, shards))
 
     def _appears(self, key: str) -> None:
         self.state.started.add(key)
@@ -152,6 +172,13 @@ class Journal:
             self._file.append(data)
         if sync:
             self._file.sync()
+
+    def claim(self, claims: Iterable[OpenFile]) -> None:
+        """Record files that another journal says were begun. They get numbers of this one."""
+        for claim in claims:
+            claim.number, entry = self.number(), claim.entry
+            parts = [["part", claim.number, index, length, crc] for index, (length, crc) in claim.parts.items()]
+            self.record([["file", claim.number, entry.key, entry.size, entry.etag, claim.part_size], *parts])
 
     def sync(self) -> None:
         """Make what was recorded survive power loss."""
