@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from tests.support.running import environment
-from tusz_cache import read_prices
+from tusz_cache import UsageError, read_prices
 from tusz_cache.modal_settings import VARIABLES, ModalSettings
 from tusz_train import load_config
 
@@ -155,6 +155,17 @@ def test_the_image_s_extra_names_no_package_of_ours():
 
     assert [] == [line for line in [*project["dependencies"], *extras["train"]] if line.startswith(project["name"])]
     assert set(extras["score"]) <= set(extras["train"])
+
+
+def test_mistakes_in_options_are_told(app: Any, tmp_path: Path):
+    """What is no YAML file and no line of a shell is an error with a hint, where the user is."""
+    (tmp_path / "train.yaml").write_bytes(b"\xff")
+    for wrong in (lambda: app.sent(str(tmp_path / "train.yaml")), lambda: app.words("a='b"), lambda: app.sent("")):
+        with pytest.raises(UsageError) as caught:
+            wrong()
+        assert caught.value.hint
+    assert ["loop.steps=2", "run.name=a b"] == app.words("loop.steps=2 'run.name=a b'")
+    assert ("configs/nowhere.yaml", None) == app.sent("configs/nowhere.yaml")  # looked for in the image
 
 
 def test_attempts_of_training_end_before_the_platform_ends_them(app: Any):

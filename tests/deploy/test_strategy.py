@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+import json
 import os
 import shutil
 import struct
@@ -138,6 +139,22 @@ def test_a_bucket_at_the_cache_s_path_is_refused(cloud: Cloud, real_size: Path, 
     assert "REFUSE_OBJECT_STORE" in ran.err
     assert 1 == len(cloud.ran("train"))
     assert [] == opened
+
+
+def test_the_guide_s_look_at_a_live_container_runs(cloud: Cloud, tmp_path: Path, source: Path):
+    """The program that docs/modal.md asks users to run runs here: the volume is admitted, the bucket refused."""
+    guide = (ROOT / "docs" / "modal.md").read_text(encoding="utf-8")
+    program = guide.partition("$ cat > /tmp/look.py <<'END'\n")[2].partition("\nEND\n")[0]
+    (tmp_path / "look.py").write_text(program)
+    (cloud.volume() / "cache" / "tusz").mkdir(parents=True, exist_ok=True)
+    cloud.buckets["my-bucket"] = source
+    ran = ended(cloud.run(app=tmp_path / "look.py"))
+
+    verdicts = [json.loads(line) for line in ran.out.splitlines() if line.startswith('{"path"')]
+    assert [("/results/cache/tusz", "ACCEPT_DECLARED"), ("/bucket", "REFUSE_OBJECT_STORE")] == [
+        (one["path"], one["verdict"]) for one in verdicts
+    ]
+    assert "/__modal/volumes/" in ran.out  # the mount table
 
 
 def test_what_reaches_the_platform(cloud: Cloud):
