@@ -5,8 +5,9 @@ in a process of its own, in a mount namespace that looks like a container (tests
 image's local files make it, secrets in the environment, and volumes as symlinks to /__modal/volumes/vo-…. A process
 may be killed; its input then starts again, and what fails is tried again as the function's policy says, without delay.
 
-What it cannot stand in for: a volume here is a directory that all containers share at once, whether or not anybody
-commits or reloads; both are counted. There is no gVisor, no GPU, no limit, no preemption.
+Each container has a volume as it was when the container started. A commit gives its changes to all, file by file, the
+last one wins; a reload takes those of others; a container that is killed takes with it what it did not commit. That is
+the documented behaviour, and no more: there is no gVisor, no GPU, no commit in the background, no limit, no preemption.
 """
 
 import asyncio
@@ -50,6 +51,63 @@ def needs_modal() -> None:
         pytest.skip(f"the control plane of the tests speaks the protocol of modal {SDK}, not {version('modal')}")
 
 
+class View:
+    """A volume as one container has it."""
+
+    def __init__(self, whole: Path, own: Path, *, coarse: bool = False) -> None:
+        """whole: what is committed; own: what the container sees; coarse: commits lose fractions of seconds."""
+        self.whole, self.own, self.coarse = whole, own, coarse
+        self._theirs: dict[str, Any] = {}
+        self._ours: dict[str, Any] = {}
+        self.reload()
+
+    def commit(self) -> None:
+        """Give what changed here to all."""
+        now = _files(self.own)
+        changed = _follow(self.own, self.whole, self._ours, now, coarse=self.coarse)
+        self._ours, whole = now, _files(self.whole)
+        self._theirs = {name: seen for name, seen in self._theirs.items() if name not in changed}
+        self._theirs |= {name: whole[name] for name in changed if name in whole}
+
+    def reload(self) -> None:
+        """Take what changed elsewhere."""
+        now = _files(self.whole)
+        _follow(self.whole, self.own, self._theirs, now)
+        self._theirs, self._ours = now, _files(self.own)
+
+
+def _files(root: Path) -> dict[str, Any]:
+    """Return what tells whether a file, or a folder, is another than before, by its path."""
+    found: dict[str, Any] = {}
+    for folder, _, names in os.walk(root):
+        found[os.path.relpath(folder, root)] = None
+        for name in names:
+            stat = os.lstat(os.path.join(folder, name))
+            found[os.path.relpath(os.path.join(folder, name), root)] = stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return found
+
+
+def _follow(
+    source: Path, target: Path, before: dict[str, Any], now: dict[str, Any], *, coarse: bool = False
+) -> set[str]:
+    """Do to `target` what was done to `source` since `before`. Returns what that was done to."""
+    gone = before.keys() - now.keys()
+    changed = {name for name in now if name not in before or now[name] != before[name]}
+    for name in sorted(gone, reverse=True):
+        with suppress(OSError):  # a folder that others use
+            (target / name).rmdir() if before[name] is None else (target / name).unlink()
+    for name in sorted(changed):
+        if now[name] is None:
+            _made(target / name)
+        else:
+            draft = target / f"{name}.moving"
+            shutil.copy2(source / name, draft, follow_symlinks=False)
+            if coarse:
+                os.utime(draft, ns=(now[name][1] // 10**9 * 10**9,) * 2)
+            draft.replace(target / name)
+    return gone | changed
+
+
 @dataclass
 class Call:
     """A call of a function: its inputs, and the outputs nobody has asked for yet."""
@@ -72,6 +130,7 @@ class Task:
     crash: pb.GenericResult | None = None  # of what failed outside of the function's body
     code: int | None = None
     struck: bool = False
+    views: "dict[str, View]" = field(default_factory=dict)  # of volumes, by id
 
 
 @dataclass
@@ -101,6 +160,7 @@ class Cloud:
     unknown: list[str] = field(default_factory=list)  # calls that are not answered
     strike: Callable[[Task, str], int] = lambda _task, _rpc: 0  # signal for a container that makes a call; 0: none
     patience: int = 10  # retries that are granted at most, whatever a function's policy says
+    coarse: bool = False  # whether volumes keep times in whole seconds only
     detached: bool = False
     numbers: Counter[str] = field(default_factory=Counter)
 
@@ -129,6 +189,7 @@ class Cloud:
             thing.clear()
         self.strike = lambda _task, _rpc: 0
         self.patience = 10
+        self.coarse = False
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, app: Path = APP, detach: bool = False) -> Ran:
         """Run `modal run APP ARGUMENTS` to its end. Its output is in `out`, standard error too."""
@@ -214,14 +275,17 @@ class Plane(api_grpc.ModalClientBase):
         self.cloud.layout[made] = pb.Object(object_id=made, volume_metadata=metadata)
         return pb.VolumeGetOrCreateResponse(volume_id=made, version=kind, metadata=metadata)
 
-    async def VolumeCommit(self, _: Any) -> Any:
+    async def VolumeCommit(self, r: Any) -> Any:
         assert self.task is not None
         self.cloud.commits[self.task.function] += 1
+        self.task.views[r.volume_id].commit()
         return pb.VolumeCommitResponse(skip_reload=True)
 
-    async def VolumeReload(self, _: Any) -> Any:
+    async def VolumeReload(self, r: Any) -> Any:
         assert self.task is not None
         self.cloud.reloads[self.task.function] += 1
+        self.task.views[r.volume_id].commit()  # as documented: it may
+        self.task.views[r.volume_id].reload()
         return Empty()
 
     async def SecretGetOrCreate(self, r: Any) -> Any:
@@ -413,11 +477,14 @@ async def _contained(cloud: Cloud, function: Any, task: Task) -> Task:
         "MODAL_ENVIRONMENT": "main",
         "MODAL_IDENTITY_TOKEN": "a.b.c",
     }
+    for mount in function.volume_mounts:
+        whole = _made(cloud.root / "volumes" / mount.volume_id)
+        task.views[mount.volume_id] = View(whole, _made(home / "volumes" / mount.volume_id), coarse=cloud.coarse)
     spec = {
         "root": str(_tree(cloud, function)),
         "arguments": str(home / "arguments"),
         "volumes": {mount.mount_path: mount.volume_id for mount in function.volume_mounts},
-        "homes": {made: str(_made(cloud.root / "volumes" / made)) for made, _ in cloud.volumes.values()},
+        "homes": {made: str(view.own) for made, view in task.views.items()},
         "buckets": {mount.mount_path: str(cloud.buckets[mount.bucket_name]) for mount in function.cloud_bucket_mounts},
         "environment": cloud.extra | given | platform,
     }
@@ -437,6 +504,7 @@ async def _contained(cloud: Cloud, function: Any, task: Task) -> Task:
     task.code = await task.process.wait()
     server.close()
     await server.wait_closed()
+    shutil.rmtree(home)
     return task
 
 
