@@ -176,6 +176,16 @@ def test_populate_by_a_role_in_place_of_a_secret(cloud: Cloud, told: dict[str, s
     assert all(one.env_dict for one in cloud.asked_secrets)  # settings alone: no secret was asked for
 
 
+def test_a_volume_may_lose_fractions_of_seconds(cloud: Cloud, told: dict[str, str]):
+    """Where other containers see times in whole seconds, what shards copied is whole for who finishes, and stays so."""
+    cloud.coarse = True
+    env = told | {"TUSZ_VOLUME": "coarse"}
+    ended(cloud.run("--action", "populate-cache", env=env))
+    ended(cloud.run("--action", "populate-cache", env=env))
+
+    assert 2 == len(cloud.ran("populate_shard"))  # of the first call: the second finds nothing to copy
+
+
 def test_populate_through_a_bucket_mount_and_adopt(cloud: Cloud, told: dict[str, str], source: Path):
     """With TUSZ_POPULATE_FROM=mount the source is the mount at /s3_cache; --adopt keeps what another tool copied."""
     env = told | {"TUSZ_POPULATE_FROM": "mount", "TUSZ_VOLUME": "by-mount", "TUSZ_POPULATE_CONTAINERS": "1"}
