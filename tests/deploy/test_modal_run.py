@@ -176,6 +176,27 @@ def test_populate_by_a_role_in_place_of_a_secret(cloud: Cloud, told: dict[str, s
     assert all(one.env_dict for one in cloud.asked_secrets)  # settings alone: no secret was asked for
 
 
+def test_populate_goes_on_though_the_one_who_waits_is_killed(cloud: Cloud, told: dict[str, str], source: Path):
+    """Killed as it commits the plan, and as it commits the seal: each time the same call starts again, and ends."""
+
+    def strike(task: Task, rpc: str) -> int:
+        coordinators = cloud.ran("populate_cache")
+        if rpc != "VolumeCommit" or task not in coordinators or task.struck:
+            return 0
+        plans, seals = len(coordinators) == 1, len(coordinators) == 2 and cloud.commits["populate_shard"] > 0
+        return signal.SIGKILL if plans or seals else 0
+
+    cloud.strike = strike
+    env = told | {"TUSZ_VOLUME": "by-three", "TUSZ_POPULATE_CONTAINERS": "1"}
+    ended(cloud.run("--action", "populate-cache", env=env))
+
+    cache = cloud.volume("by-three") / "cache" / "tusz"
+    assert tree(source) == tree(cache)
+    assert (cache / META / "seal.json").is_file()
+    assert [-9, -9, 0] == [task.code for task in cloud.ran("populate_cache")]
+    assert 1 == len(cloud.ran("populate_shard"))  # the third finds all copied
+
+
 def test_a_volume_may_lose_fractions_of_seconds(cloud: Cloud, told: dict[str, str]):
     """Where other containers see times in whole seconds, what shards copied is whole for who finishes, and stays so."""
     cloud.coarse = True
