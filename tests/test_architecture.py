@@ -156,6 +156,9 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     "workflow",
     # what it costs
     ("costing", "costing.prices", "costing.assumptions", "costing.report", "costing.model"),
+    # at Modal
+    "modal_settings",
+    "populating",
     "measuring",
     "doctor_report",
     "doctoring",

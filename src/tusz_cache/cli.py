@@ -1,16 +1,26 @@
 """What the commands share: arguments, printing, exit codes."""
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-from tusz_cache.errors import EXIT_CODES, CacheError, UsageError, exit_status
+from tusz_cache.errors import (
+    EXIT_CODES,
+    CacheError,
+    Incomplete,
+    Interrupted,
+    LockHeld,
+    Unfinished,
+    UsageError,
+    exit_status,
+)
 from tusz_cache.progress import Progress
 from tusz_cache.stores.base import Access
 
@@ -124,28 +134,63 @@ def add_mounts(made: argparse._ActionsContainer) -> None:
     )
 
 
-def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:
-    """Do `work`, print its report or the error, return the exit status. Signals stop it gently once, hard twice."""
-    progress = Progress("quiet" if options.quiet else "auto")
+@contextlib.contextmanager
+def stoppable(*, quiet: bool = False) -> Iterator[Progress]:
+    """Yield a progress that signals stop gently once, hard twice."""
+    progress = Progress("quiet" if quiet else "auto")
 
     def stop(signum: int, _frame: FrameType | None) -> None:
         if progress.stop_signal is not None:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         progress.stop_signal = signum
-        if not options.quiet:  # straight to the descriptor: this may interrupt a print
+        if not quiet:  # straight to the descriptor: this may interrupt a print
             os.write(2, b"stopping: parts in flight are finished; press Ctrl-C again to stop at once\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        report = work(progress)
-    except CacheError as error:
-        return fail(error, as_json=options.json)
+        yield progress
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run(options: argparse.Namespace, work: Callable[[Progress], Report]) -> int:
+    """Do `work`, print its report or the error, return the exit status. Signals stop it gently once, hard twice."""
+    try:
+        with stoppable(quiet=options.quiet) as progress:
+            report = work(progress)
+    except CacheError as error:
+        return fail(error, as_json=options.json)
     show(report.as_json() if options.json else report.as_text())
     return report.exit_code
+
+
+def attempt(work: Callable[[Progress], Report]) -> int:
+    """Do `work` where a platform starts attempts: print its report or the error, return the exit status.
+
+    What another attempt goes on with is raised, so that the platform starts it: Incomplete, Interrupted, LockHeld,
+    Unfinished. After SIGINT, by which the platform asks to stop, that is KeyboardInterrupt, as it expects.
+    """
+    again: CacheError | None = None
+    with stoppable() as progress:
+        try:
+            report = work(progress)
+        except CacheError as error:
+            status = fail(error, as_json=False)
+            if status in _AGAIN or isinstance(error, Interrupted | LockHeld):  # a killed attempt's lock lapses
+                again = error
+        else:
+            show(report.as_text())
+            status = report.exit_code
+            if status in _AGAIN:
+                again = _AGAIN[status](EXIT_CODES[status], hint="run the same command again")
+    if again is not None:
+        raise KeyboardInterrupt if progress.stop_signal == signal.SIGINT else again
+    return status
+
+
+_AGAIN = {kind.exit_code: kind for kind in (Incomplete, Unfinished)}
 
 
 def show(text: str) -> None:

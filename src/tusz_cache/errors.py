@@ -26,6 +26,7 @@ CacheError
 ├── NoSpace             6  the target is full
 ├── Damaged             7  verification found missing or damaged files
 │   └── BadRecording         an NPZ file is not what a recording's file must be
+├── Unfinished         75  stopped in time; another attempt goes on
 └── Interrupted   130/143  stopped by a signal, state kept
 """
 
@@ -206,6 +207,13 @@ class Damaged(CacheError):
 
 class BadRecording(Damaged):
     """A recording's NPZ file is broken, or holds something else than windows and labels."""
+
+
+class Unfinished(CacheError):
+    """Stopped on purpose in time, with its state kept: another attempt goes on."""
+
+    exit_code = 75
+    temporary = True
 
 
 class Interrupted(CacheError):

@@ -142,9 +142,17 @@ def publish(target: Target, moves: Sequence[tuple[Path, Path]]) -> list[os.stat_
             sync_files([partial for partial, _ in moves])
         made = make_directories({final.parent for _, final in moves})
         for partial, final in moves:
+            if target.durability.commit is not None:
+                _to_whole_seconds(partial)
             partial.replace(final)
         sync_directories(target, {final.parent for _, final in moves} | made)
         return [final.stat() for _, final in moves]
+
+
+def _to_whole_seconds(path: Path) -> None:
+    """Drop the fraction of a file's time: a volume that is committed may show others none, and proofs bear the time."""
+    seconds = path.stat().st_mtime_ns // 10**9 * 10**9
+    os.utime(path, ns=(seconds, seconds))
 
 
 def sync_files(paths: Sequence[Path]) -> None:

@@ -16,13 +16,14 @@ from tusz_train.section import Section
 _HINT = "docs/configuration.md lists every key"
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), *, text: str | None = None) -> Config:
     """Return the configuration in a YAML file. overrides: `key.sub=value` each, the value in YAML.
 
+    text: what the file holds, where it lies on another machine.
     Raises ConfigError, which names the file, the key, what is wrong, and the key that may have been meant.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="give a YAML file, as in configs/local") from error
     read = parse_yaml(text, str(path))

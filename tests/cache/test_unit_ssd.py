@@ -660,3 +660,15 @@ def test_only_commit_takes_a_callable(make: Callable[[], Durability]):
 def test_what_policies_mean(durability: Durability, syncs: bool, front_to_back: bool):
     """Only fsync syncs, and only commit needs files written from front to back."""
     assert (syncs, front_to_back) == (durability.syncs, durability.front_to_back)
+
+
+def test_on_a_volume_that_is_committed_times_are_whole_seconds(tmp_path: Path):
+    """What is published under the policy `commit` has a time that all machines see alike; elsewhere its own."""
+    for durability, fraction in ((Durability("commit", commit=lambda: None), 0), (Durability("none"), 123)):
+        target = Target(tmp_path / durability.policy, durability)
+        ssd.prepare(target)
+        (target.root / "draft").write_bytes(b"x")
+        os.utime(target.root / "draft", ns=(1, 7 * 10**9 + 123))
+        (stat,) = ssd.publish(target, [(target.root / "draft", target.root / "file")])
+
+        assert 7 * 10**9 + fraction == stat.st_mtime_ns
