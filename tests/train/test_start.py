@@ -16,7 +16,7 @@ from tests.support.recordings import name_of, recording, write_split
 from tests.support.training import config_of, metrics, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
 from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache
-from tusz_cache.errors import TargetError
+from tusz_cache.errors import ForeignTarget, TargetError
 from tusz_cache.guarding import guard as guarding
 from tusz_cache.progress import Progress
 from tusz_train import admission, sinks
@@ -341,6 +341,31 @@ def test_no_time_stages_nothing(cache: Path, store: Path, tmp_path: Path):
     assert 75 == ran.code, ran.err
     assert {"done": None, "total": None, "skipped": None} == ran.json["steps"]
     assert [] == list(staged.rglob("*.npy"))
+
+
+@pytest.mark.parametrize("where", ["cache", "cache/inside", ".", "link", "other"])
+def test_staging_never_writes_to_a_cache(cache: Path, store: Path, tmp_path: Path, where: str):
+    """A `data.stage_to` in the cache, around it, or in any other cache is refused, and nothing is written."""
+    shutil.copytree(cache, tmp_path / "cache", copy_function=shutil.copy2)
+    training_cache(tmp_path / "other", seed=70)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    data = {"store_dir": str(store), "stage_to": str(tmp_path / where)}
+    with pytest.raises(ForeignTarget, match="a cache lies there") as refused:
+        run(brief(tmp_path / "cache", tmp_path / "out", data=data))
+
+    assert 5 == refused.value.exit_code
+    out = tmp_path / "out"
+    assert before == sorted(
+        (path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path != out and out not in path.parents
+    )
+
+
+def test_a_store_is_no_cache(store: Path, tmp_path: Path):
+    """A store that is named as the cache is refused, and the hint says which key it belongs to."""
+    with pytest.raises(UsageError, match=r"data\.cache_dir, .*, is a packed store") as refused:
+        run(brief(store, tmp_path))
+    assert "data.store_dir" in refused.value.hint
 
 
 def test_the_cache_is_not_written_to(cache: Path, tmp_path: Path):
