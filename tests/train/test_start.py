@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from tests.support import mounting
 from tests.support.caches import seal_cache
 from tests.support.recordings import name_of, recording, write_split
-from tests.support.training import config_of, metrics, steps, train, training_cache, write_config
+from tests.support.training import config_of, metrics, record, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
 from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache
 from tusz_cache.errors import ForeignTarget, TargetError
@@ -359,6 +360,36 @@ def test_staging_never_writes_to_a_cache(cache: Path, store: Path, tmp_path: Pat
     assert before == sorted(
         (path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path != out and out not in path.parents
     )
+
+
+def test_a_full_disk_of_tensorboard_is_told(cache: Path, tmp_path: Path):
+    """TensorBoard writes from a thread of its own, and what the disk tells that one ends the run with status 6."""
+    out = tmp_path / "out"
+    config = brief(cache, out, loop={"steps": 30}, logging={"tensorboard": True})
+    (out / "tensorboard").mkdir(parents=True)
+    with mounting.private_mounts():
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(out / "tensorboard")], check=True)
+        ran = train(write_config(tmp_path / "c.yaml", config))
+
+    assert 6 == ran.code, ran.err
+    assert f"no space left at {out / 'tensorboard' / 'tiny'}" in ran.err
+
+
+def test_metrics_that_cannot_be_read_are_told(cache: Path, tmp_path: Path):
+    """What is in the way of metrics.jsonl is named."""
+    (tmp_path / "runs" / "tiny" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(TargetError, match=r"metrics\.jsonl is in the way"):
+        run(brief(cache, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{{{", "[]", "{}", '{"starts": 5}'])
+def test_a_record_that_is_none_is_written_anew(cache: Path, tmp_path: Path, text: str):
+    """A run.json that somebody spoilt keeps no run from starting."""
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "run.json").write_text(text)
+    run(brief(cache, tmp_path))
+
+    assert 1 == len(record(tmp_path)["starts"])
 
 
 def test_a_store_is_no_cache(store: Path, tmp_path: Path):
