@@ -49,9 +49,10 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint on a split of a cache, its own or another, and write scores, events and report.
 
     path: a file, or a folder, of which the best is taken. out: where to; without it the folder of the run that the
-    checkpoint lies among, or of the one that its configuration names. references: folder of annotation files. threshold: "best" is chosen on dev; without one, the run's own. allow_seen: score
-    patients of dev and eval that were trained on. overrides: of the checkpoint's configuration. declared: mounts.
-    durability: of what `data.stage_to` copies. Raises CacheError.
+    checkpoint lies among, or of the one that its configuration names. references: folder of annotation files.
+    threshold: "best" is chosen on dev; without one, the run's own. allow_seen: score patients of dev and eval that were
+    trained on. overrides: of the checkpoint's configuration. declared: mounts. durability: of what `data.stage_to`
+    copies. Raises CacheError.
     """
     saved = checkpoint.load(path)
     config = config_of(dict(saved["config"]), str(path), overrides)

@@ -79,7 +79,7 @@ def is_judgement(values: Values) -> bool:
 
 
 class TensorBoard:
-    """TensorBoard's files. It writes behind our back: what the disk says is raised later. Raises TargetError, NoSpace."""
+    """TensorBoard's files. A thread of its own writes them: TargetError and NoSpace are raised at a later call."""
 
     def __init__(self, folder: Path, step: int) -> None:
         """step: what was written for later ones is not shown."""
