@@ -1,5 +1,6 @@
 """The guarded start: nothing is read before the guard has let it through, and the log says what is read."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -140,7 +141,7 @@ def _manifest_sha256(cache: AdmittedCache) -> str | None:
 
 def _check_place(target: Path, cache: AdmittedCache) -> None:
     """Raise ForeignTarget if the staged copy would come into a cache: its indexes and its seal would be overwritten."""
-    real = target.resolve()
+    real = Path(os.path.realpath(target))  # unlike `resolve`, it bears a link that leads to itself
     is_within = real.is_relative_to(cache.real_path) or cache.real_path.is_relative_to(real)
     if is_within or any(real.glob("*/*_windows.npz")):
         raise ForeignTarget(

@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from, and whether it may; what of an earlier one gives way to it."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,8 @@ def make_way(start: Start, step: int, outputs: Outputs, durability: Durability, 
 
 def _is_own(path: Path, outputs: Outputs) -> bool:
     """Whether a checkpoint, or a folder of them, is that of this run."""
-    own = outputs.checkpoints.resolve()
-    return own in {path.resolve(), path.resolve().parent}
+    own, given = (Path(os.path.realpath(one)) for one in (outputs.checkpoints, path))  # bears a link to itself
+    return own in {given, given.parent}
 
 
 def check_same(saved: Mapping[str, Any], basis: Basis, path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.support.caches import seal_cache
 from tests.support.recordings import name_of, recording, write_split
 from tests.support.training import config_of, metrics, record, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
-from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache
+from tusz_cache import CacheError, CacheRefused, DeclaredMount, UsageError, pack_cache
 from tusz_cache.errors import ForeignTarget, TargetError
 from tusz_cache.guarding import guard as guarding
 from tusz_cache.progress import Progress
@@ -390,6 +390,16 @@ def test_a_record_that_is_none_is_written_anew(cache: Path, tmp_path: Path, text
     run(brief(cache, tmp_path))
 
     assert 1 == len(record(tmp_path)["starts"])
+
+
+@pytest.mark.parametrize("what", ["stage_to", "resume"])
+def test_a_link_to_itself_is_told(cache: Path, store: Path, tmp_path: Path, what: str):
+    """A link that leads nowhere but to itself is an error of ours."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    data = {"store_dir": str(store), "stage_to": str(loop)} if what == "stage_to" else {}
+    with pytest.raises(CacheError, match="loop"):
+        run(brief(cache, tmp_path / "out", data=data), resume=Resume(str(loop) if what == "resume" else "auto"))
 
 
 def test_a_store_is_no_cache(store: Path, tmp_path: Path):
