@@ -1,8 +1,10 @@
 """The guarded start: nothing is read before the guard has let it through, and the log says what is read."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tusz_cache import (
@@ -18,7 +20,7 @@ from tusz_cache import (
     open_store,
     populate_cache,
 )
-from tusz_cache.errors import Incomplete, Interrupted
+from tusz_cache.errors import ForeignTarget, Incomplete, Interrupted
 from tusz_cache.guarding.stated import read_stated
 from tusz_cache.manifest_file import digest, to_lines
 from tusz_cache.progress import Progress
@@ -52,7 +54,8 @@ def admit(
     """Return what the configuration says is to be read, admitted; copied to `data.stage_to` if asked for.
 
     splits: that will be read. declared: mounts, beside those of `guard.mounts_file`. Raises CacheRefused, TargetError
-    (there is no such directory), UsageError, Interrupted while copying, and what else `populate_cache` raises.
+    (there is no such directory), UsageError, ForeignTarget (a cache lies where the copy should), Interrupted while
+    copying, and what else `populate_cache` raises.
     """
     say: Say = progress.say if world.is_first else lambda _: None
     data = config.data
@@ -65,6 +68,7 @@ def admit(
     say(_valid(source))
     windows = source
     if data.stage_to is not None:
+        _check_place(Path(data.stage_to), cache)
         _stage(data.store_dir, data.stage_to, world, progress, durability)
         windows = _admitted(_guard(config, declared), data.stage_to, say)
         say(f"Staged to {data.stage_to}")
@@ -102,10 +106,15 @@ def _admitted(guard: CacheGuard, path: str, say: Say) -> AdmittedCache:
 
 
 def _check_origin(cache: AdmittedCache, source: AdmittedCache, store: WindowStore, say: Say) -> None:
-    """Raise UsageError if a store was packed from another cache than the configured one; say if that is not known."""
+    """Raise UsageError unless what is read is the configured cache, or was packed from it; say if that is not known."""
+    if source is cache:
+        if isinstance(store, PackedStore):
+            raise UsageError(
+                f"data.cache_dir, {cache.root}, is a packed store",
+                hint="set data.store_dir to it, and data.cache_dir to the cache that it was packed from",
+            )
+        return
     if not isinstance(store, PackedStore):
-        if source is cache:
-            return
         raise UsageError(
             f"data.store_dir, {source.root}, is no packed store", hint="pack the cache, or set data.store_dir to null"
         )
@@ -128,6 +137,17 @@ def _manifest_sha256(cache: AdmittedCache) -> str | None:
         return cache.seal.manifest_sha256
     held = cache.manifest
     return digest(to_lines(held)) if len(held) and len(held.proven()) == len(held) else None
+
+
+def _check_place(target: Path, cache: AdmittedCache) -> None:
+    """Raise ForeignTarget if the staged copy would come into a cache: its indexes and its seal would be overwritten."""
+    real = Path(os.path.realpath(target))  # unlike `resolve`, it bears a link that leads to itself
+    is_within = real.is_relative_to(cache.real_path) or cache.real_path.is_relative_to(real)
+    if is_within or any(real.glob("*/*_windows.npz")):
+        raise ForeignTarget(
+            f"data.stage_to, {target}, is no place for a copy of the store: a cache lies there",
+            hint="name a folder of its own, which need not be there yet",
+        )
 
 
 def _stage(source: str | None, target: str, world: World, progress: Progress, durability: Durability) -> None:

@@ -234,3 +234,10 @@ def training_hash(config: Config) -> str:
     """
     told = json.dumps(config.model_dump(mode="json", exclude=_NO_INFLUENCE), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def counts(key: str) -> bool:
+    """Whether a key, such as "optimizer.lr", has part in `training_hash`."""
+    section, name, *_ = [*key.split("."), ""]
+    out = _NO_INFLUENCE.get(section, ())
+    return out is not True and name not in out

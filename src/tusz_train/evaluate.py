@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="PATH", type=Path, required=True, help="a file, or a folder, of which the best is taken"
     )
     made.add_argument("--split", choices=("train", "dev", "eval"), default="dev", help="default dev")
-    made.add_argument("--out", metavar="DIR", type=Path, help="where to write (default: the run's own folder)")
+    made.add_argument("--out", metavar="DIR", type=Path, help="where to write (default: the folder of its run)")
     made.add_argument(
         "--references",
         metavar="DIR",

@@ -137,11 +137,7 @@ def evaluate_model(
     recordings that are done and all of them, and may raise. Raises UsageError for a threshold that is to be chosen on
     another split than dev, and for a folder with events of other recordings.
     """
-    if not settings.frozen and split.split != CHOOSE_ON:
-        raise UsageError(
-            f"no threshold is frozen, and none may be chosen on {split.split}",
-            hint=f"choose it on {CHOOSE_ON} first, then give it here",
-        )
+    check_choice(settings, split.split)
     schedule = make_schedule(split.recordings, stride_s=settings.stride_s, references=references, only=only)
     _check_folder(out_dir / EVENTS, {one.recording for one in schedule.recordings})
     batches = read_batches(split, schedule, settings.inference.batch_size)
@@ -165,6 +161,15 @@ def evaluate_model(
     )
     publish(out_dir / METRICS, json.dumps(evaluation.as_dict(), allow_nan=False, indent=1) + "\n")
     return evaluation
+
+
+def check_choice(settings: EvaluationSettings, split: str) -> None:
+    """Raise UsageError if a threshold would be chosen on what it must not be chosen on."""
+    if not settings.frozen and split != CHOOSE_ON:
+        raise UsageError(
+            f"no threshold is frozen, and none may be chosen on {split}",
+            hint=f"choose it on {CHOOSE_ON} first, then give it here",
+        )
 
 
 class _Kept:

@@ -18,7 +18,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
     Raises Damaged for any other line that is no JSON object.
     """
-    *lines, rest = path.read_text(encoding="utf-8").split("\n")
+    *lines, rest = path.read_text(encoding="utf-8", errors="replace").split("\n")
     found = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     try:
         return [*found, *([_parse(rest, str(path))] if rest.strip() else [])]

@@ -20,6 +20,13 @@ class Outputs:
         """Return those of a configuration."""
         return cls(Path(config.output_dir).absolute(), config.name)
 
+    @classmethod
+    def around(cls, checkpoint: Path) -> "Outputs | None":
+        """Return those that a checkpoint, or a folder of them, lies among; None if it lies elsewhere."""
+        folder = (checkpoint if checkpoint.is_dir() else checkpoint.parent).absolute()
+        found = cls(folder.parent.parent, folder.name)
+        return found if found.checkpoints == folder else None
+
     @property
     def checkpoints(self) -> Path:
         """Folder of checkpoints."""

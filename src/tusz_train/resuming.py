@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from, and whether it may; what of an earlier one gives way to it."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from tusz_cache import Durability, UsageError
 from tusz_train import checkpoint, run_record
-from tusz_train.config import Config, training_hash
+from tusz_train.config import Config, counts, training_hash
 from tusz_train.distributed import World
 from tusz_train.errors import OtherRun
 from tusz_train.file_limit import FileLimit
@@ -27,6 +28,8 @@ class Resume:
     def __post_init__(self) -> None:
         if self.allow_changes and self.path is None:
             raise UsageError("--allow-changes needs a checkpoint to go on from", hint="give it by --resume PATH")
+        if not self.how:
+            raise UsageError("--resume names nothing", hint="is a variable unset? Give auto, never or a checkpoint")
         if self.request is not None and not self.request.strip():
             raise UsageError(
                 "the id of the request is empty", hint="is a variable unset? Leave --request out, or set it"
@@ -119,8 +122,8 @@ def make_way(start: Start, step: int, outputs: Outputs, durability: Durability, 
 
 def _is_own(path: Path, outputs: Outputs) -> bool:
     """Whether a checkpoint, or a folder of them, is that of this run."""
-    own = outputs.checkpoints.resolve()
-    return own in {path.resolve(), path.resolve().parent}
+    own, given = (Path(os.path.realpath(one)) for one in (outputs.checkpoints, path))  # bears a link to itself
+    return own in {given, given.parent}
 
 
 def check_same(saved: Mapping[str, Any], basis: Basis, path: Path) -> None:
@@ -136,7 +139,7 @@ def check_same(saved: Mapping[str, Any], basis: Basis, path: Path) -> None:
             hint=f"set BGB_LIMIT_FILES as it was, or {hint}",
         )
     if saved["training_hash"] != now["training_hash"]:
-        changed = ", ".join(differences(saved["config"], now["config"])) or "defaults"
+        changed = ", ".join(key for key in differences(saved["config"], now["config"]) if counts(key)) or "defaults"
         raise OtherRun(f"{path} is of another configuration: {changed}", hint=hint)
 
 

@@ -11,13 +11,13 @@ from tusz_cache.disk_errors import translated
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what is written there; nothing if nothing is, or no object. Raises TargetError if it cannot be read."""
+    """Return what is written there; nothing if nothing is, or no record. Raises TargetError if it cannot be read."""
     with translated(path):
         try:
             told = json.loads(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
-    return told if isinstance(told, dict) else {}
+    return told if isinstance(told, dict) and isinstance(told.get("starts"), list) else {}
 
 
 def write(path: Path, told: Mapping[str, Any], durability: Durability) -> None:

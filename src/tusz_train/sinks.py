@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tusz_cache import Durability, ssd
+from tusz_cache.disk_errors import translated
 from tusz_train.config import Config
 from tusz_train.errors import ConfigError
 from tusz_train.outputs import Outputs
@@ -35,7 +36,8 @@ class MetricsFile:
     def __init__(self, path: Path, durability: Durability, *, trained: int = 0, judged: int = 0) -> None:
         """trained, judged: the last step whose training, whose validation is kept."""
         ssd.make_directories([path.parent])
-        before = path.read_bytes() if path.exists() else b""
+        with translated(path):
+            before = path.read_bytes() if path.exists() else b""
         kept = kept_bytes(before, trained, judged)
         self._file = ssd.Appender(ssd.Target(path.parent, durability), path, keep_bytes=kept)
 
@@ -77,21 +79,25 @@ def is_judgement(values: Values) -> bool:
 
 
 class TensorBoard:
-    """TensorBoard's files."""
+    """TensorBoard's files. A thread of its own writes them: TargetError and NoSpace are raised at a later call."""
 
     def __init__(self, folder: Path, step: int) -> None:
         """step: what was written for later ones is not shown."""
-        self._writer = _tensorboard().SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._folder = folder
+        with translated(folder):
+            self._writer = _tensorboard().SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def log(self, step: int, values: Values) -> None:
         """See Sink."""
-        for name, value in values.items():
-            if isinstance(value, int | float) and not _is_odd(value):
-                self._writer.add_scalar(name, value, step)
+        with translated(self._folder):
+            for name, value in values.items():
+                if isinstance(value, int | float) and not _is_odd(value):
+                    self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """See Sink."""
-        self._writer.close()
+        with translated(self._folder):
+            self._writer.close()
 
 
 class Wandb:

@@ -27,7 +27,7 @@ from tests.support.recordings import (
 from tests.support.running import META, run, state, tree, weighed
 from tusz_cache import CacheGuard, Durability, open_store, pack_cache, read_window_manifest
 from tusz_cache.copying import journal
-from tusz_cache.errors import BadRecording, Damaged, ForeignTarget, UsageError
+from tusz_cache.errors import BadRecording, Damaged, ForeignTarget, TargetError, UsageError
 from tusz_cache.packing import splitting
 from tusz_cache.progress import Progress
 from tusz_cache.synth import SIZES, write_cache
@@ -609,3 +609,11 @@ def test_a_store_that_is_not_there_is_said_so(room: Path):
         open_store(room / "store", "dev", backend="mmep")
     with pytest.raises(ForeignTarget):
         pack_cache(room / "cache", room / "cache" / "train")
+
+
+def test_a_store_in_a_link_to_itself_is_told(cache: Path, tmp_path: Path):
+    """A link that leads nowhere but to itself is an error of ours."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(TargetError, match="symbolic links"):
+        pack_cache(cache, loop)

@@ -1,9 +1,11 @@
 """`python -m tusz_train evaluate`: from a checkpoint of a real, tiny training to scores, events and a report."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ from tests.support.annotations import write_csv_bi
 from tests.support.caches import seal_cache
 from tests.support.recordings import name_of, recording, write_split
 from tests.support.running import Ran, environment
-from tests.support.training import config_of, train, training_cache, write_config
+from tests.support.training import config_of, run_here, train, training_cache, write_config
 from tusz_cache import Durability
 from tusz_train import checkpoint, evaluation_run
 from tusz_train.evaluate import main
+from tusz_train.resuming import Resume
 
 pytest.importorskip("matplotlib", reason="reports need matplotlib")
 
@@ -193,6 +196,61 @@ def test_a_folder_that_cannot_be_made_is_told_first(trained: Path, tmp_path: Pat
         ran = evaluate(capsys, *asked, "--out", out)
         assert 2 == ran.code
         assert f"{tmp_path / 'file'} is in the way" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("--threshold", "2"), "threshold 2.0"),
+        (("--split", "train", "--threshold", "best"), "none may be chosen on train"),
+        (("--references", "nowhere"), "no folder"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_read(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], what: str
+):
+    """What makes no sense is told at once, and not after the guard, copying and predicting."""
+    nowhere = ("--set", f"data.cache_dir={tmp_path / 'nowhere'}", "--out", tmp_path / "out")
+    ran = evaluate(capsys, "--checkpoint", trained / "checkpoints" / "tiny", *arguments, *nowhere)
+
+    assert 2 == ran.code
+    assert what in ran.err
+
+
+def test_the_report_is_of_the_checkpoints_own_run(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A checkpoint that was set aside is told with its own run's record and curves, in that run's folder; one that
+    lies among no run is told by what it holds itself, and not by a run that happens to have its name.
+    """
+    out, cache = tmp_path / "out", trained.parent / "cache"
+    run_here(config_of(cache, out, loop={"steps": 2}))
+    run_here(config_of(cache, out, loop={"steps": 3}), resume=Resume("never"))
+    first, alone = out / "checkpoints" / "tiny.before-1", tmp_path / "alone"
+    shutil.copytree(first, alone)
+    seen: list[Any] = []
+    monkeypatch.setattr(evaluation_run, "write_report", lambda path, _, **told: seen.append((path.parent, told)))
+    for path in (first, alone, out / "checkpoints" / "tiny"):
+        assert 0 == evaluate(capsys, "--checkpoint", path, *(["--out", tmp_path / "new"] if path == alone else [])).code
+
+    folders, told = zip(*seen, strict=True)
+    assert (out / "runs" / "tiny.before-1", tmp_path / "new", out / "runs" / "tiny") == folders
+    assert [2, 2, 3] == [one["run"]["configuration"]["loop"]["steps"] for one in told]
+    assert [2, None, 3] == [max((line["step"] for line in one["history"]), default=None) for one in told]
+    assert [True, False, True] == ["starts" in one["run"] for one in told]
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("text", ["{{{", "[]", "{}", '{"training_hash": "another"}'])
+def test_a_record_that_is_none_is_passed_over(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+):
+    """A run.json that somebody spoilt does not keep a checkpoint from being evaluated: it says the same."""
+    shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "run.json").write_text(text)
+
+    assert 0 == evaluate(capsys, "--checkpoint", tmp_path / "checkpoints" / "tiny").code
 
 
 def test_weights_must_fit(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -13,7 +13,7 @@ from tests.support.caches import seal_cache
 from tests.support.recordings import name_of, recording, write_split
 from tests.support.training import config_of, killed, metrics, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
-from tusz_cache import CacheError, Durability
+from tusz_cache import CacheError, Durability, UsageError
 from tusz_train import checkpoint
 from tusz_train.errors import BadCheckpoint, OtherRun
 from tusz_train.resuming import Resume
@@ -209,6 +209,22 @@ def test_another_configuration_does_not_go_on(cache: Path, tmp_path: Path):
     with pytest.raises(OtherRun):
         run(changed, resume=Resume(folder))
     assert 4 == run(changed, resume=Resume(folder, allow_changes=True)).steps
+
+
+def test_only_what_counts_is_named(cache: Path, tmp_path: Path):
+    """Names, places and checkpoints may differ, so they are not named as what keeps a run from going on."""
+    run(config_of(cache, tmp_path), stop_at=2)
+    changes: dict[str, Any] = {"run": {"name": "other"}, "checkpoint": {"keep_last": 1}, "optimizer": {"lr": 1e-3}}
+    changes["data"] = {"expected_files": {"train": 6, "dev": 2}}
+
+    with pytest.raises(OtherRun, match=r"is of another configuration: optimizer\.lr$"):
+        run(config_of(cache, tmp_path, **changes), resume=Resume(str(tmp_path / "checkpoints" / "tiny")))
+
+
+def test_a_checkpoint_must_be_named():
+    """An empty --resume, as of a variable that is unset, is not the current folder."""
+    with pytest.raises(UsageError, match="--resume names nothing"):
+        Resume("")
 
 
 def test_another_cache_does_not_go_on(cache: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import torch
 from tests.support import mounting
 from tests.support.caches import seal_cache
 from tests.support.recordings import name_of, recording, write_split
-from tests.support.training import config_of, metrics, steps, train, training_cache, write_config
+from tests.support.training import config_of, metrics, record, steps, train, training_cache, write_config
 from tests.support.training import run_here as run
-from tusz_cache import CacheRefused, DeclaredMount, UsageError, pack_cache
-from tusz_cache.errors import TargetError
+from tusz_cache import CacheError, CacheRefused, DeclaredMount, UsageError, pack_cache
+from tusz_cache.errors import ForeignTarget, TargetError
 from tusz_cache.guarding import guard as guarding
 from tusz_cache.progress import Progress
 from tusz_train import admission, sinks
@@ -341,6 +342,71 @@ def test_no_time_stages_nothing(cache: Path, store: Path, tmp_path: Path):
     assert 75 == ran.code, ran.err
     assert {"done": None, "total": None, "skipped": None} == ran.json["steps"]
     assert [] == list(staged.rglob("*.npy"))
+
+
+@pytest.mark.parametrize("where", ["cache", "cache/inside", ".", "link", "other"])
+def test_staging_never_writes_to_a_cache(cache: Path, store: Path, tmp_path: Path, where: str):
+    """A `data.stage_to` in the cache, around it, or in any other cache is refused, and nothing is written."""
+    shutil.copytree(cache, tmp_path / "cache", copy_function=shutil.copy2)
+    training_cache(tmp_path / "other", seed=70)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    data = {"store_dir": str(store), "stage_to": str(tmp_path / where)}
+    with pytest.raises(ForeignTarget, match="a cache lies there") as refused:
+        run(brief(tmp_path / "cache", tmp_path / "out", data=data))
+
+    assert 5 == refused.value.exit_code
+    out = tmp_path / "out"
+    assert before == sorted(
+        (path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path != out and out not in path.parents
+    )
+
+
+def test_a_full_disk_of_tensorboard_is_told(cache: Path, tmp_path: Path):
+    """TensorBoard writes from a thread of its own, and what the disk tells that one ends the run with status 6."""
+    out = tmp_path / "out"
+    config = brief(cache, out, loop={"steps": 30}, logging={"tensorboard": True})
+    (out / "tensorboard").mkdir(parents=True)
+    with mounting.private_mounts():
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(out / "tensorboard")], check=True)
+        ran = train(write_config(tmp_path / "c.yaml", config))
+
+    assert 6 == ran.code, ran.err
+    assert f"no space left at {out / 'tensorboard' / 'tiny'}" in ran.err
+
+
+def test_metrics_that_cannot_be_read_are_told(cache: Path, tmp_path: Path):
+    """What is in the way of metrics.jsonl is named."""
+    (tmp_path / "runs" / "tiny" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(TargetError, match=r"metrics\.jsonl is in the way"):
+        run(brief(cache, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{{{", "[]", "{}", '{"starts": 5}'])
+def test_a_record_that_is_none_is_written_anew(cache: Path, tmp_path: Path, text: str):
+    """A run.json that somebody spoilt keeps no run from starting."""
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "run.json").write_text(text)
+    run(brief(cache, tmp_path))
+
+    assert 1 == len(record(tmp_path)["starts"])
+
+
+@pytest.mark.parametrize("what", ["stage_to", "resume"])
+def test_a_link_to_itself_is_told(cache: Path, store: Path, tmp_path: Path, what: str):
+    """A link that leads nowhere but to itself is an error of ours."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    data = {"store_dir": str(store), "stage_to": str(loop)} if what == "stage_to" else {}
+    with pytest.raises(CacheError, match="loop"):
+        run(brief(cache, tmp_path / "out", data=data), resume=Resume(str(loop) if what == "resume" else "auto"))
+
+
+def test_a_store_is_no_cache(store: Path, tmp_path: Path):
+    """A store that is named as the cache is refused, and the hint says which key it belongs to."""
+    with pytest.raises(UsageError, match=r"data\.cache_dir, .*, is a packed store") as refused:
+        run(brief(store, tmp_path))
+    assert "data.store_dir" in refused.value.hint
 
 
 def test_the_cache_is_not_written_to(cache: Path, tmp_path: Path):

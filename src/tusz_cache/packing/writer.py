@@ -1,6 +1,7 @@
 """pack_cache: admit, survey, fold, lay, index, seal. The whole story on one page."""
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tusz_cache import sealing, ssd
@@ -80,7 +82,7 @@ def pack_cache(
 
 def _check_place(place: Target, cache: AdmittedCache) -> None:
     """Raise ForeignTarget unless the store's directory is empty, or holds a store."""
-    root = place.root.resolve()
+    root = Path(os.path.realpath(place.root))  # bears a link to itself
     if root.is_relative_to(cache.real_path) or cache.real_path.is_relative_to(root):
         raise ForeignTarget(f"{root} and the cache {cache.root} lie in each other", hint="choose a directory beside it")
     if (place.meta / PACKING).exists() or not root.is_dir():

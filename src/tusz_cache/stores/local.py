@@ -42,7 +42,7 @@ class LocalSource:
 
     def overlaps(self, directory: Path) -> bool:
         """Whether `directory` is the source, lies in it, or contains it."""
-        here, there = self._root.resolve(), directory.resolve()
+        here, there = (Path(os.path.realpath(one)) for one in (self._root, directory))  # bears a link to itself
         return here == there or here in there.parents or there in here.parents
 
     def entries(self) -> Iterator[Entry]:

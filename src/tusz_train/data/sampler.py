@@ -69,7 +69,7 @@ class TrainingSampler(Sampler[list[int]]):
         if not len(rows) or (self.last == "drop" and len(rows) < self.batch_size):
             raise UsageError(
                 f"{len(rows)} windows make no batch of {self.batch_size}",
-                hint="give a smaller batch size, more files, or last='wrap'",
+                hint="give a smaller data.batch_size, or more files; in Python, last='wrap' makes one",
             )
         return rows
 
