@@ -145,7 +145,7 @@ def stoppable(*, quiet: bool = False) -> Iterator[Progress]:
             signal.raise_signal(signum)
         progress.stop_signal = signum
         if not quiet:  # straight to the descriptor: this may interrupt a print
-            os.write(2, b"stopping: parts in flight are finished; press Ctrl-C again to stop at once\n")
+            os.write(2, b"stopping: what is in flight is finished; press Ctrl-C again to stop at once\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
