@@ -54,9 +54,9 @@ def needs_modal() -> None:
 class View:
     """A volume as one container has it."""
 
-    def __init__(self, whole: Path, own: Path, *, coarse: bool = False) -> None:
-        """whole: what is committed; own: what the container sees; coarse: commits lose fractions of seconds."""
-        self.whole, self.own, self.coarse = whole, own, coarse
+    def __init__(self, whole: Path, own: Path, *, shown: Callable[[int], int] = int) -> None:
+        """whole: what is committed; own: what the container sees; shown: what a commit makes of a file's time, in ns."""
+        self.whole, self.own, self.shown = whole, own, shown
         self._theirs: dict[str, Any] = {}
         self._ours: dict[str, Any] = {}
         self.reload()
@@ -64,7 +64,7 @@ class View:
     def commit(self) -> None:
         """Give what changed here to all."""
         now = _files(self.own)
-        changed = _follow(self.own, self.whole, self._ours, now, coarse=self.coarse)
+        changed = _follow(self.own, self.whole, self._ours, now, self.shown)
         self._ours, whole = now, _files(self.whole)
         self._theirs = {name: seen for name, seen in self._theirs.items() if name not in changed}
         self._theirs |= {name: whole[name] for name in changed if name in whole}
@@ -88,7 +88,7 @@ def _files(root: Path) -> dict[str, Any]:
 
 
 def _follow(
-    source: Path, target: Path, before: dict[str, Any], now: dict[str, Any], *, coarse: bool = False
+    source: Path, target: Path, before: dict[str, Any], now: dict[str, Any], shown: Callable[[int], int] = int
 ) -> set[str]:
     """Do to `target` what was done to `source` since `before`. Returns what that was done to."""
     gone = before.keys() - now.keys()
@@ -102,8 +102,7 @@ def _follow(
         else:
             draft = target / f"{name}.moving"
             shutil.copy2(source / name, draft, follow_symlinks=False)
-            if coarse:
-                os.utime(draft, ns=(now[name][1] // 10**9 * 10**9,) * 2)
+            os.utime(draft, ns=(shown(now[name][1]),) * 2, follow_symlinks=False)
             draft.replace(target / name)
     return gone | changed
 
@@ -160,7 +159,7 @@ class Cloud:
     unknown: list[str] = field(default_factory=list)  # calls that are not answered
     strike: Callable[[Task, str], int] = lambda _task, _rpc: 0  # signal for a container that makes a call; 0: none
     patience: int = 10  # retries that are granted at most, whatever a function's policy says
-    coarse: bool = False  # whether volumes keep times in whole seconds only
+    shown: Callable[[int], int] = int  # what a commit makes of a file's time, in nanoseconds
     detached: bool = False
     numbers: Counter[str] = field(default_factory=Counter)
 
@@ -189,7 +188,7 @@ class Cloud:
             thing.clear()
         self.strike = lambda _task, _rpc: 0
         self.patience = 10
-        self.coarse = False
+        self.shown = int
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, app: Path = APP, detach: bool = False) -> Ran:
         """Run `modal run APP ARGUMENTS` to its end. Its output is in `out`, standard error too."""
@@ -479,7 +478,7 @@ async def _contained(cloud: Cloud, function: Any, task: Task) -> Task:
     }
     for mount in function.volume_mounts:
         whole = _made(cloud.root / "volumes" / mount.volume_id)
-        task.views[mount.volume_id] = View(whole, _made(home / "volumes" / mount.volume_id), coarse=cloud.coarse)
+        task.views[mount.volume_id] = View(whole, _made(home / "volumes" / mount.volume_id), shown=cloud.shown)
     spec = {
         "root": str(_tree(cloud, function)),
         "arguments": str(home / "arguments"),
