@@ -96,7 +96,7 @@ def without_damaged(root: Path, holdings: Holdings, progress: Progress) -> Holdi
 
 
 def with_retimed(root: Path, holdings: Holdings, wanted: Manifest, progress: Progress) -> Holdings:
-    """Read the files of `wanted` whose records fit but for the time; those with the recorded bytes get their proof back.
+    """Read the files of `wanted` whose records fit but for the time; where the bytes do, the records are proof again.
 
     A file of another version than `wanted` has is not read. Raises Interrupted.
     """

@@ -194,8 +194,8 @@ def finish(source: str, place: Target, settings: SyncSettings, watcher: Progress
     """See `finish_shards`."""
     if not place.meta.is_dir():
         raise Incomplete(f"nothing was copied to {place.root}", hint="write a plan with --plan, then run its shards")
-    with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (found, lock):
-        found = _reread(found)
+    with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (begun, lock):
+        found = _reread(begun)
         plan, plans = _unpinned_done(found), found.holdings.replay.plans
         run = replace(found, plan=plan)
         if others := {name for name, _ in plans} - {plan.plan_id}:

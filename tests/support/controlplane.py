@@ -55,7 +55,7 @@ class View:
     """A volume as one container has it."""
 
     def __init__(self, whole: Path, own: Path, *, shown: Callable[[int], int] = int) -> None:
-        """whole: what is committed; own: what the container sees; shown: what a commit makes of a file's time, in ns."""
+        """whole: what is committed; own: what the container sees; shown: what a commit makes of a time, in ns."""
         self.whole, self.own, self.shown = whole, own, shown
         self._theirs: dict[str, Any] = {}
         self._ours: dict[str, Any] = {}

@@ -58,6 +58,7 @@ def tasks(
     plan: Plan,
     here: Manifest,
     claims: Mapping[str, OpenFile],
+    *,
     retimed: Manifest,
     guests: frozenset[str],
 ) -> Iterator[Task]:

@@ -82,7 +82,7 @@ class Engine:
         Raises: Interrupted; NoSpace, TargetError and Unreachable, which end everything; bugs of any thread.
         """
         guests = frozenset() if self._settings.adopt else plan.guests
-        todo = tasks(self._opener, plan, here, claims, retimed or Manifest(), guests)
+        todo = tasks(self._opener, plan, here, claims, retimed=retimed or Manifest(), guests=guests)
         with self._dispatch:
             try:
                 self._loop(todo)
