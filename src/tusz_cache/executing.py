@@ -1,5 +1,6 @@
 """Executing: shards are copied by whoever runs functions elsewhere: a pool of processes, a Dask cluster."""
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 
 from tusz_cache import sealing
 from tusz_cache.copying.values import Outcome
-from tusz_cache.errors import CacheError, Incomplete
+from tusz_cache.errors import CacheError, Incomplete, UsageError
 from tusz_cache.lock import PLANNING
 from tusz_cache.progress import Progress
 from tusz_cache.report import SyncReport, together
@@ -28,7 +29,7 @@ class Executor(Protocol):
 def populate_with(
     executor: Executor, count: int, *, source: str, place: Target, settings: SyncSettings, watcher: Progress
 ) -> SyncReport:
-    """Plan, have `executor` copy `count` shards, finish. Raises Incomplete if it lost some; as `populate_cache`."""
+    """Plan, have `executor` copy `count` shards, finish. Raises Incomplete if it lost some; UsageError; as `populate_cache`."""
     shards = Shard.all(count)
     with prepared(source, place, settings, watcher, work=PLANNING) as (run, _):
         if not run.store_plan():
@@ -45,6 +46,11 @@ def populate_with(
         except CacheError as error:
             errors.append(error)
         except Exception as error:
+            if isinstance(error, pickle.PicklingError | AttributeError | TypeError) and "pickle" in str(error):
+                raise UsageError(
+                    f"the settings do not reach the workers: {error}",
+                    hint="what is sent has to pickle: a commit must be a function of a module, and no lambda",
+                ) from error
             if type(error).__module__ == "builtins":
                 raise  # a bug of ours; what an executor has to say is its own
             lost[shard] = error

@@ -460,6 +460,7 @@ def test_a_changed_object_is_exit_4(steps: Steps, filled: Bucket):
 
     assert 4 == report.exit_code
     assert [changed] == [failure.key for failure in report.failures]
+    assert "--plan instead of --shard" in report.next_step
     with pytest.raises(Incomplete, match=changed):
         steps.finish()
     plan = steps.plan()
@@ -846,6 +847,13 @@ def test_a_pool_that_breaks_at_once_is_said(steps: Steps):
 
     with pytest.raises(Incomplete, match="shards 1/4, 2/4, 3/4, 4/4 were lost"):
         populate(steps, Broken())
+
+
+def test_what_does_not_pickle_is_said(steps: Steps):
+    """A commit that cannot be sent to other processes is a mistake in the settings: another run would not help."""
+    durability = Durability("commit", commit=lambda: None)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, pytest.raises(UsageError, match="pickle"):
+        populate(steps, pool, durability=durability)
 
 
 def test_a_bug_in_a_shard_is_a_bug(steps: Steps):
