@@ -1,7 +1,7 @@
 """Executing: shards are copied by whoever runs functions elsewhere: a pool of processes, a Dask cluster."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ class Executor(Protocol):
 def populate_with(
     executor: Executor, count: int, *, source: str, place: Target, settings: SyncSettings, watcher: Progress
 ) -> SyncReport:
-    """Plan, have `executor` copy `count` shards, finish. Raises Incomplete if it lost some; UsageError; as `populate_cache`."""
+    """Plan, have `executor` copy `count` shards, finish. Raises Incomplete if it lost some; as `populate_cache`."""
     shards = Shard.all(count)
     with prepared(source, place, settings, watcher, work=PLANNING) as (run, _):
         if not run.store_plan():
@@ -37,6 +37,25 @@ def populate_with(
     sealing.make_durable(place)
     watcher.start(run.plan.copy.bytes + run.plan.check.bytes, len(run.plan.copy) + len(run.plan.check))
     futures = [_submitted(executor, source, str(place.root), shard, settings) for shard in shards]
+    copied = together(_gathered(shards, futures, watcher))
+    if copied.failures:
+        return copied
+    sealed = finish(source, place, settings, watcher)
+    return replace(
+        sealed,
+        files_copied=copied.files_copied,
+        files_resumed=copied.files_resumed,
+        files_adopted=copied.files_adopted,
+        files_unchanged=sealed.files_total - copied.files_copied - copied.files_adopted,
+        bytes_copied=copied.bytes_copied,
+        bytes_refetched=copied.bytes_refetched,
+        retries=copied.retries,
+        throttled=copied.throttled,
+    )
+
+
+def _gathered(shards: Sequence[Shard], futures: Sequence[Any], watcher: Progress) -> list[SyncReport]:
+    """Return what all shards report. Raises the first of their errors; Incomplete, UsageError."""
     reports: list[SyncReport] = []
     errors: list[CacheError] = []
     lost: dict[Shard, Exception] = {}
@@ -46,7 +65,7 @@ def populate_with(
         except CacheError as error:
             errors.append(error)
         except Exception as error:
-            if isinstance(error, pickle.PicklingError | AttributeError | TypeError) and "pickle" in str(error):
+            if _cannot_travel(error):
                 raise UsageError(
                     f"the settings do not reach the workers: {error}",
                     hint="what is sent has to pickle: a commit must be a function of a module, and no lambda",
@@ -65,21 +84,12 @@ def populate_with(
             f"the workers of shards {named(list(lost))} were lost: {type(first).__name__}: {first}",
             hint="run again: what is whole is kept",
         ) from first
-    copied = together(reports)
-    if copied.failures:
-        return copied
-    sealed = finish(source, place, settings, watcher)
-    return replace(
-        sealed,
-        files_copied=copied.files_copied,
-        files_resumed=copied.files_resumed,
-        files_adopted=copied.files_adopted,
-        files_unchanged=sealed.files_total - copied.files_copied - copied.files_adopted,
-        bytes_copied=copied.bytes_copied,
-        bytes_refetched=copied.bytes_refetched,
-        retries=copied.retries,
-        throttled=copied.throttled,
-    )
+    return reports
+
+
+def _cannot_travel(error: Exception) -> bool:
+    """Whether a call could not be sent to another process. Python has three errors for that."""
+    return isinstance(error, pickle.PicklingError | AttributeError | TypeError) and "pickle" in str(error)
 
 
 def _submitted(executor: Executor, *arguments: Any) -> Any:
