@@ -140,6 +140,7 @@ class Cloud:
     secrets: dict[str, dict[str, str]]  # by name
     buckets: dict[str, Path]  # directories that pass for buckets where they are mounted, by name
     extra: dict[str, str]  # environment of all containers
+    edits: dict[str, dict[str, str]]  # what stands in a container's file in place of what stands here, by its path
     url: str = ""
     functions: dict[str, pb.Function] = field(default_factory=dict)  # by id
     layout: dict[str, pb.Object] = field(default_factory=dict)  # by id
@@ -521,7 +522,11 @@ def _tree(cloud: Cloud, function: Any) -> Path:
             for name, digest in cloud.mounts[made].items():
                 path = tree / Path(name).relative_to("/root")
                 _made(path.parent)
-                path.write_bytes(cloud.files[digest])
+                text = cloud.files[digest]
+                for before, after in cloud.edits.get(name, {}).items():
+                    assert 1 == text.count(before.encode()), (name, before)
+                    text = text.replace(before.encode(), after.encode())
+                path.write_bytes(text)
     return tree
 
 
@@ -532,10 +537,11 @@ def control_plane(
     secrets: Mapping[str, dict[str, str]] | None = None,
     buckets: Mapping[str, Path] | None = None,
     extra: Mapping[str, str] | None = None,
+    edits: Mapping[str, dict[str, str]] | None = None,
 ) -> Iterator[Cloud]:
     """Serve on a free port until the end of the context."""
     needs_modal()
-    cloud = Cloud(root, dict(secrets or {}), dict(buckets or {}), dict(extra or {}))
+    cloud = Cloud(root, dict(secrets or {}), dict(buckets or {}), dict(extra or {}), dict(edits or {}))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="control-plane", daemon=True)
     thread.start()
