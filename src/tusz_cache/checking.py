@@ -98,7 +98,7 @@ def without_damaged(root: Path, holdings: Holdings, progress: Progress) -> Holdi
 def with_retimed(root: Path, holdings: Holdings, wanted: Manifest, progress: Progress) -> Holdings:
     """Read the files of `wanted` whose records fit but for the time; where the bytes do, the records are proof again.
 
-    A file of another version than `wanted` has is not read. Raises Interrupted.
+    The others are damaged. A file of another version than `wanted` has is not read. Raises Interrupted.
     """
     retimed = holdings.retimed.where(lambda key: key in wanted and wanted[key].etag == holdings.retimed[key].etag)
     proofs: dict[str, Proof] = {}
@@ -112,10 +112,12 @@ def with_retimed(root: Path, holdings: Holdings, wanted: Manifest, progress: Pro
         return ""
 
     progress.start(retimed.bytes, len(retimed))
-    judge_files(retimed, judge, progress=progress)
+    bad = judge_files(retimed, judge, progress=progress).bad
     proven = Manifest.of(replace(entry, proof=proofs[entry.key]) for entry in retimed if entry.key in proofs)
     unread = holdings.retimed.without(frozenset(retimed.keys))
-    return replace(holdings, files=Manifest.merged(holdings.files, proven), retimed=unread)
+    return replace(
+        holdings, files=Manifest.merged(holdings.files, proven), retimed=unread, damaged=holdings.damaged + bad
+    )
 
 
 def strangers(root: Path, manifest: Manifest) -> tuple[str, ...]:

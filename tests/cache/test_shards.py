@@ -353,6 +353,20 @@ def test_other_bytes_under_another_time_are_damage(steps: Steps, filled: Bucket)
     assert filled.contents() == tree(steps.target)
 
 
+def test_a_sealed_cache_under_other_times_is_finished_again(steps: Steps, filled: Bucket):
+    """A finisher on a sealed cache reads what was touched: whole, it is sealed anew; damaged, it is exit 7, no seal."""
+    filled.sync(steps.target)
+    touch_all(steps.target)
+    assert steps.finish().sealed
+    path = steps.target / "dev/a.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(Damaged, match=r"dev/a\.npz"):
+        steps.finish()
+    assert not steps.is_sealed
+    assert [1] == [report.files_copied for report in steps.shards(2) if report.files_copied]
+    assert steps.finish().sealed
+
+
 def test_nothing_is_read_before_all_is_there(steps: Steps, monkeypatch: pytest.MonkeyPatch):
     """A finisher that has to refuse anyway does not first read files whose times changed."""
     steps.plan()
