@@ -167,7 +167,7 @@ def populate_cache(adopt: bool = False) -> int:
 
     def copied() -> int:
         """Return the worst status of all shards; no container starts if there is nothing to copy."""
-        shards = [str(shard) for shard in tusz_cache.Shard.all(count)] if estimates[0].files else []
+        shards = [str(shard) for shard in tusz_cache.Shard.all(count)] if estimates[0].has_work else []
         return max(populate_shard.map(shards, kwargs={"adopt": adopt}), default=0)
 
     def finished(*, progress: Progress, **with_: Any) -> cli.Report:

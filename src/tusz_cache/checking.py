@@ -12,7 +12,8 @@ from typing import Literal
 
 from tusz_cache.checksum import crc64nvme
 from tusz_cache.copying.lanes import read_range
-from tusz_cache.entry import Entry
+from tusz_cache.copying.rereading import recorded_proof
+from tusz_cache.entry import Entry, Proof
 from tusz_cache.errors import BadResponse, CacheError, TargetError
 from tusz_cache.holdings import Holdings
 from tusz_cache.manifest import BARE, Manifest
@@ -92,6 +93,31 @@ def without_damaged(root: Path, holdings: Holdings, progress: Progress) -> Holdi
     bad = check_files(root, proven, full=True, progress=progress).bad
     bare = Manifest.of(Entry(key, proven[key].size, None) for key in bad)
     return replace(holdings, files=Manifest.merged(holdings.files, bare), damaged=bad)
+
+
+def with_retimed(root: Path, holdings: Holdings, wanted: Manifest, progress: Progress) -> Holdings:
+    """Read the files of `wanted` whose records fit but for the time; where the bytes do, the records are proof again.
+
+    The others are damaged. A file of another version than `wanted` has is not read. Raises Interrupted.
+    """
+    retimed = holdings.retimed.where(lambda key: key in wanted and wanted[key].etag == holdings.retimed[key].etag)
+    proofs: dict[str, Proof] = {}
+
+    def judge(records: Manifest, row: int) -> Fault:
+        known = records.at(row)
+        proof = recorded_proof(root / known.key, known)
+        if proof is None:
+            return "damaged"
+        proofs[known.key] = proof
+        return ""
+
+    progress.start(retimed.bytes, len(retimed))
+    bad = judge_files(retimed, judge, progress=progress).bad
+    proven = Manifest.of(replace(entry, proof=proofs[entry.key]) for entry in retimed if entry.key in proofs)
+    unread = holdings.retimed.without(frozenset(retimed.keys))
+    return replace(
+        holdings, files=Manifest.merged(holdings.files, proven), retimed=unread, damaged=holdings.damaged + bad
+    )
 
 
 def strangers(root: Path, manifest: Manifest) -> tuple[str, ...]:

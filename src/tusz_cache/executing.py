@@ -1,13 +1,14 @@
 """Executing: shards are copied by whoever runs functions elsewhere: a pool of processes, a Dask cluster."""
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from typing import Any, Protocol
 
 from tusz_cache import sealing
 from tusz_cache.copying.values import Outcome
-from tusz_cache.errors import CacheError, Incomplete
+from tusz_cache.errors import CacheError, Incomplete, UsageError
 from tusz_cache.lock import PLANNING
 from tusz_cache.progress import Progress
 from tusz_cache.report import SyncReport, together
@@ -36,30 +37,7 @@ def populate_with(
     sealing.make_durable(place)
     watcher.start(run.plan.copy.bytes + run.plan.check.bytes, len(run.plan.copy) + len(run.plan.check))
     futures = [_submitted(executor, source, str(place.root), shard, settings) for shard in shards]
-    reports: list[SyncReport] = []
-    errors: list[CacheError] = []
-    lost: dict[Shard, Exception] = {}
-    for shard, future in zip(shards, futures, strict=True):
-        try:
-            report: SyncReport = future.result()
-        except CacheError as error:
-            errors.append(error)
-        except Exception as error:
-            if type(error).__module__ == "builtins":
-                raise  # a bug of ours; what an executor has to say is its own
-            lost[shard] = error
-        else:
-            reports.append(report)
-            watcher.advance(report.bytes_copied, report.files_copied + report.files_adopted)
-    if errors:
-        raise errors[0]
-    if lost:
-        first = next(iter(lost.values()))
-        raise Incomplete(
-            f"the workers of shards {named(list(lost))} were lost: {type(first).__name__}: {first}",
-            hint="run again: what is whole is kept",
-        ) from first
-    copied = together(reports)
+    copied = together(_gathered(shards, futures, watcher))
     if copied.failures:
         return copied
     sealed = finish(source, place, settings, watcher)
@@ -74,6 +52,44 @@ def populate_with(
         retries=copied.retries,
         throttled=copied.throttled,
     )
+
+
+def _gathered(shards: Sequence[Shard], futures: Sequence[Any], watcher: Progress) -> list[SyncReport]:
+    """Return what all shards report. Raises the first of their errors; Incomplete, UsageError."""
+    reports: list[SyncReport] = []
+    errors: list[CacheError] = []
+    lost: dict[Shard, Exception] = {}
+    for shard, future in zip(shards, futures, strict=True):
+        try:
+            report: SyncReport = future.result()
+        except CacheError as error:
+            errors.append(error)
+        except Exception as error:
+            if _cannot_travel(error):
+                raise UsageError(
+                    f"the settings do not reach the workers: {error}",
+                    hint="what is sent has to pickle: a commit must be a function of a module, and no lambda",
+                ) from error
+            if type(error).__module__ == "builtins":
+                raise  # a bug of ours; what an executor has to say is its own
+            lost[shard] = error
+        else:
+            reports.append(report)
+            watcher.advance(report.bytes_copied, report.files_copied + report.files_adopted)
+    if errors:
+        raise errors[0]
+    if lost:
+        first = next(iter(lost.values()))
+        raise Incomplete(
+            f"the workers of shards {named(list(lost))} were lost: {type(first).__name__}: {first}",
+            hint="run again: what is whole is kept",
+        ) from first
+    return reports
+
+
+def _cannot_travel(error: Exception) -> bool:
+    """Whether a call could not be sent to another process. Python has three errors for that."""
+    return isinstance(error, pickle.PicklingError | AttributeError | TypeError) and "pickle" in str(error)
 
 
 def _submitted(executor: Executor, *arguments: Any) -> Any:

@@ -25,6 +25,7 @@ class Holdings:
 
     is_ours: bool = False  # our directory is there
     files: Manifest = field(default_factory=Manifest)  # as they lie there; proof only where nothing touched them
+    retimed: Manifest = field(default_factory=Manifest)  # records of files that differ from them in time only
     ours: frozenset[str] = frozenset()  # keys that this tool wrote
     replay: Replay = field(default_factory=Replay)  # numbers and length are those of the run's own journal
     elsewhere: Replay = field(default_factory=Replay)  # of `replay`, what other journals say
@@ -59,14 +60,16 @@ def look(root: Path, shard: str = "") -> Holdings:
         manifest, manifest_sha256 = _manifest(meta / MANIFEST, troubles)
         older = Manifest.merged(leftovers, manifest).without(replay.gone | replay.doubted)
         records = Manifest.merged(older, replay.done)
-        files = _as_they_lie(root, records)
+        files, retimed = _as_they_lie(root, records)
         seal = _seal(meta / SEAL, troubles)
     except OSError as error:
         raise TargetError(
             f"cannot read {error.filename or root}: {error.strerror}", hint="check its permissions and its disk"
         ) from error
     ours = frozenset(records.keys) | replay.started
-    return Holdings(meta.is_dir(), files, ours, replay, elsewhere, manifest_sha256, seal, troubles=tuple(troubles))
+    return Holdings(
+        meta.is_dir(), files, retimed, ours, replay, elsewhere, manifest_sha256, seal, troubles=tuple(troubles)
+    )
 
 
 def shard_journals(meta: Path) -> list[Path]:
@@ -120,14 +123,24 @@ def _seal(path: Path, troubles: list[str]) -> Seal | None:
         return None
 
 
-def _as_they_lie(root: Path, records: Manifest) -> Manifest:
-    """Return the records of files that are as they were when recorded, and bare entries of all other files."""
-    intact = bytearray(len(records))
+def _as_they_lie(root: Path, records: Manifest) -> tuple[Manifest, Manifest]:
+    """Return the records of files that are as they were when recorded, and bare entries of all other files.
+
+    With it the records of those others that differ in time only: they may still have the recorded bytes.
+    """
+    intact, retimed = bytearray(len(records)), bytearray(len(records))
     others = Draft()
     for key, stat in walk(root):
         row = records.row(key)
-        if row is not None and (records.sizes[row], records.mtimes[row]) == (stat.st_size, stat.st_mtime_ns):
+        has_size = row is not None and records.sizes[row] == stat.st_size
+        if row is not None and has_size and records.mtimes[row] == stat.st_mtime_ns:
             intact[row] = 1
-        else:
-            others.append(key, stat.st_size, None)
-    return Manifest.merged(records.select([row for row, is_intact in enumerate(intact) if is_intact]), others.latest())
+            continue
+        others.append(key, stat.st_size, None)
+        if row is not None and has_size:
+            retimed[row] = 1
+    return Manifest.merged(_marked(records, intact), others.latest()), _marked(records, retimed).proven()
+
+
+def _marked(records: Manifest, marks: bytearray) -> Manifest:
+    return records.select([row for row, is_marked in enumerate(marks) if is_marked])

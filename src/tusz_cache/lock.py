@@ -27,6 +27,7 @@ PLANNING = "makes a plan for shards"
 BEAT = 15.0  # seconds between two refreshes of the note
 SILENT = 120.0  # seconds after which a note from another machine counts as left behind
 GRACE = 5.0  # seconds for the workers of a killed process to end
+CONTAINER = "MODAL_TASK_ID"  # names a container at Modal: each has a kernel of its own, and all are host "modal"
 LOOK = 1.0  # seconds between two looks at a note that may lapse
 
 _held: set[int] = set()  # descriptors of this process's locks
@@ -57,6 +58,8 @@ class Holder:
     @classmethod
     def me(cls, work: str = "") -> "Holder":
         """Return this process."""
+        if container := os.environ.get(CONTAINER):
+            return cls(os.getpid(), "", container, work)
         return cls(os.getpid(), _boot_id(), socket.gethostname(), work)
 
 

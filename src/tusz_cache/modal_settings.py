@@ -19,6 +19,7 @@ WRITERS = {1: 5, 2: 100}  # containers that may write at once, by version of the
 DAY = 24 * 3600  # seconds; no attempt of a function lasts longer: modal.com/docs/guide/timeouts
 TO_STOP = 15 * 60  # seconds for the last step, its checkpoint and the container's end
 MOUNTED_AT = "/s3_cache"  # the bucket, where populate reads it through a mount
+AWS_REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 IDENTITY_TOKEN = "MODAL_IDENTITY_TOKEN"  # noqa: S105 - the name of the variable that holds it
 
 
@@ -56,6 +57,11 @@ class ModalSettings:
                 f"TUSZ_POPULATE_CONTAINERS={self.populate_containers} is not from 1 to {most}",
                 hint=f"a volume of version {self.volume_version} takes {most} writers at once"
                 + ("; TUSZ_VOLUME_VERSION=2 takes more" if self.volume_version == 1 else ""),
+            )
+        if self.region and not self.endpoint_url and not re.fullmatch(AWS_REGION, self.region):
+            raise UsageError(
+                f"TUSZ_REGION={self.region!r} is no region of AWS",
+                hint="e.g. us-east-1; for a store beside S3 set TUSZ_ENDPOINT_URL, too",
             )
         if self.aws_secret and self.oidc_role_arn:
             raise UsageError(
@@ -96,6 +102,13 @@ def _text(pattern: str, example: str) -> Callable[[str], str]:
     return read
 
 
+def _path(text: str) -> str:
+    path = text.strip("/")
+    if path and not {"", ".", ".."}.isdisjoint(path.split("/")):  # "s3://bucket" has an empty one
+        raise UsageError(f"{text!r} is no path in a bucket", hint="e.g. cache/tusz (no s3://, no bucket)")
+    return path
+
+
 def _number(first: int, last: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not (text.isascii() and text.isdecimal() and first <= int(text) <= last):
@@ -117,8 +130,8 @@ _BUCKET = _text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "my-bucket (no s3://, no pa
 
 VARIABLES: dict[str, Variable] = {
     "TUSZ_BUCKET": Variable("bucket", _BUCKET, "bucket that holds the cache"),
-    "TUSZ_PREFIX": Variable("prefix", lambda text: text.strip("/"), "path of the cache in it, e.g. `cache/tusz`"),
-    "TUSZ_REGION": Variable("region", _text(r"[a-z]{2}(-[a-z]+)+-\d", "us-east-1"), "AWS region of the bucket"),
+    "TUSZ_PREFIX": Variable("prefix", _path, "path of the cache in it, e.g. `cache/tusz`"),
+    "TUSZ_REGION": Variable("region", _text(r"[a-z0-9]+(-[a-z0-9]+)*", "us-east-1"), "region of the bucket"),
     "TUSZ_ENDPOINT_URL": Variable(
         "endpoint_url", _text(r"https?://[^\s/]+(/\S*)?", "https://ID.r2.cloudflarestorage.com"), "of a store beside S3"
     ),

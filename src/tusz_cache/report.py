@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tusz_cache.entry import LEVELS
-from tusz_cache.errors import CacheError, exit_status
+from tusz_cache.errors import CacheError, SourceChanged, exit_status
 from tusz_cache.layout import as_html, as_table
 from tusz_cache.manifest import SplitCount
 from tusz_cache.units import format_bytes, format_seconds
@@ -132,6 +132,8 @@ class SyncReport:
     @property
     def next_step(self) -> str:
         """What the user does now."""
+        if self.shard and self.exit_code == SourceChanged.exit_code:  # its plan says what is no more
+            return "the same command with --plan instead of --shard, then the shards again: what is whole is kept"
         if self.failures:
             return f"{self.failures[0].hint}; then run the same command again: what is whole is kept"
         if self.shard:

@@ -153,7 +153,7 @@ class Run:
         self.watcher.start(plan.copy.bytes + plan.check.bytes, len(plan.copy) + len(plan.check))
         settings = copy_settings(self.settings, self.store, plan)
         engine = Engine(self.store, self.place, book, settings, self.watcher, share=locks)
-        return engine.copy(plan, self.holdings.files, self.claims())
+        return engine.copy(plan, self.holdings.files, self.claims(), self.holdings.retimed)
 
     def whole(self, outcome: Outcome) -> Manifest:
         """Return the manifest of what lies in the target as the source lists it, out of the filters' reach too."""

@@ -11,6 +11,7 @@ from os import PathLike
 from typing import Any, NoReturn
 
 from tusz_cache import sealing, ssd
+from tusz_cache.checking import with_retimed
 from tusz_cache.copying import journal
 from tusz_cache.copying.journal import Journal
 from tusz_cache.copying.values import Outcome
@@ -193,7 +194,8 @@ def finish(source: str, place: Target, settings: SyncSettings, watcher: Progress
     """See `finish_shards`."""
     if not place.meta.is_dir():
         raise Incomplete(f"nothing was copied to {place.root}", hint="write a plan with --plan, then run its shards")
-    with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (found, lock):
+    with prepared(source, place, settings, watcher, work=FINISHING, planned=True) as (begun, lock):
+        found = _reread(begun)
         plan, plans = _unpinned_done(found), found.holdings.replay.plans
         run = replace(found, plan=plan)
         if others := {name for name, _ in plans} - {plan.plan_id}:
@@ -204,6 +206,18 @@ def finish(source: str, place: Target, settings: SyncSettings, watcher: Progress
         if not plan.is_done:
             _refuse(run, {count for _, count in plans})
         return run.carry_out((lock,))
+
+
+def _reread(run: Run) -> Run:
+    """Return the run with proof of files that only their time tells from what shards recorded, if all else is there.
+
+    A volume may show another machine other times than the one that wrote. So every such file is read once.
+    """
+    if len(run.plan.copy) or not len(run.holdings.retimed):
+        return run
+    run.watcher.say(f"reading {len(run.holdings.retimed)} files: their times are not those that were recorded")
+    holdings = with_retimed(run.place.root, run.holdings, run.plan.check, run.watcher)
+    return replace(run, holdings=holdings, plan=make_plan(run.listing.manifest, holdings, run.settings))
 
 
 def _unpinned_done(run: Run) -> Plan:
@@ -221,6 +235,8 @@ def _unpinned_done(run: Run) -> Plan:
 def _refuse(run: Run, counts: set[int]) -> NoReturn:
     """Raise Incomplete or Damaged for files of the plan that are not there as it says."""
     todo, recorded = Manifest.merged(run.plan.copy, run.plan.check), run.holdings.replay.done
+    unread = run.holdings.retimed.where(lambda key: key in todo and todo[key].etag == run.holdings.retimed[key].etag)
+    todo = todo.without(frozenset(unread.keys))
     bad = [entry.key for entry in todo if (held := recorded.get(entry.key)) and held.etag == entry.etag]
     again = "each shard" if len(counts) != 1 else f"shards {named(_shards_of(run, todo, counts.pop()))}"
     if run.holdings.damaged or bad:

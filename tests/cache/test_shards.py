@@ -312,6 +312,95 @@ def test_a_file_that_was_cut_is_damage(steps: Steps):
     assert steps.finish().sealed
 
 
+def touch_all(target: Path) -> None:
+    """Give every file another time, as a volume may that shows it to another machine."""
+    for path in target.rglob("*.npz"):
+        os.utime(path, ns=(0, path.stat().st_mtime_ns - 1_234_567_891))
+
+
+def test_other_times_are_no_damage(steps: Steps, filled: Bucket):
+    """If all that differs is files' times, the finisher reads them and seals, with the times that they have now."""
+    steps.plan()
+    steps.shards()
+    touch_all(steps.target)
+    sent = filled.server.stats()["bytes"]
+
+    assert steps.finish().sealed
+    lines = map(json.loads, (steps.target / META / "manifest.jsonl").read_bytes().splitlines())
+    times = {row["key"]: row["mtime_ns"] for row in lines}
+    assert {key: (steps.target / key).stat().st_mtime_ns for key in SIZES} == times
+    assert {"source-crc": len(SIZES)} == {name: n for name, n in seal_of(steps.target)["verification"].items() if n}
+    assert len(SIZES) == filled.sync(steps.target).files_unchanged
+    assert sent == filled.server.stats()["bytes"]
+
+
+def test_other_bytes_under_another_time_are_damage(steps: Steps, filled: Bucket):
+    """Among files whose times all changed, the one whose bytes did, too, is found and named: exit 7, no seal."""
+    steps.plan()
+    steps.shards()
+    path = steps.target / "train/p3.npz"
+    data = bytearray(path.read_bytes())
+    data[100_000] ^= 1
+    path.write_bytes(data)
+    touch_all(steps.target)
+    with pytest.raises(Damaged, match=r"1 files.*train/p3\.npz") as caught:
+        steps.finish()
+
+    assert not steps.is_sealed
+    [number] = [n for n in (1, 2, 3) if f"shards {n}/3 again" in caught.value.hint]
+    assert 1 == steps.shard(number).files_copied
+    assert steps.finish().sealed
+    assert filled.contents() == tree(steps.target)
+
+
+def test_a_sealed_cache_under_other_times_is_finished_again(steps: Steps, filled: Bucket):
+    """A finisher on a sealed cache reads what was touched: whole, it is sealed anew; damaged, it is exit 7, no seal."""
+    filled.sync(steps.target)
+    touch_all(steps.target)
+    assert steps.finish().sealed
+    path = steps.target / "dev/a.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(Damaged, match=r"dev/a\.npz"):
+        steps.finish()
+    assert not steps.is_sealed
+    assert [1] == [report.files_copied for report in steps.shards(2) if report.files_copied]
+    assert steps.finish().sealed
+
+
+def test_nothing_is_read_before_all_is_there(steps: Steps, monkeypatch: pytest.MonkeyPatch):
+    """A finisher that has to refuse anyway does not first read files whose times changed."""
+    steps.plan()
+    steps.shard(2)
+    touch_all(steps.target)
+    monkeypatch.setattr("tusz_cache.checking.recorded_proof", lambda *_: pytest.fail("was read"))
+    with pytest.raises(Incomplete) as caught:
+        steps.finish()
+    assert "shards 1/3, 3/3 again" in caught.value.hint
+
+
+@pytest.mark.parametrize("how", ["sync", "shards", "executor"])
+def test_other_times_fetch_nothing(bucket: Bucket, target: Path, how: str):
+    """Whoever meets a whole cache under other times fetches nothing, also where the source tells no checksums."""
+    bucket.configure(etag="opaque")
+    for key, size in SIZES.items():
+        bucket.put(key, size)
+    steps = Steps(bucket, target)
+    bucket.sync(target)
+    touch_all(target)
+    sent = bucket.server.stats()["bytes"]
+    if how == "sync":
+        assert bucket.sync(target).sealed
+    elif how == "shards":
+        steps.plan()
+        assert [0, 0, 0] == [report.files_copied for report in steps.shards()]
+        assert steps.finish().sealed
+    else:
+        with ThreadPoolExecutor(2) as threads:
+            assert populate(steps, threads).sealed
+
+    assert sent == bucket.server.stats()["bytes"]
+
+
 def test_reverify_finds_a_flipped_byte(steps: Steps, filled: Bucket):
     """With `reverify` every byte is read: what size and time hide is found, put in doubt, and mended by its shard."""
     steps.plan()
@@ -385,6 +474,7 @@ def test_a_changed_object_is_exit_4(steps: Steps, filled: Bucket):
 
     assert 4 == report.exit_code
     assert [changed] == [failure.key for failure in report.failures]
+    assert "--plan instead of --shard" in report.next_step
     with pytest.raises(Incomplete, match=changed):
         steps.finish()
     plan = steps.plan()
@@ -771,6 +861,13 @@ def test_a_pool_that_breaks_at_once_is_said(steps: Steps):
 
     with pytest.raises(Incomplete, match="shards 1/4, 2/4, 3/4, 4/4 were lost"):
         populate(steps, Broken())
+
+
+def test_what_does_not_pickle_is_said(steps: Steps):
+    """A commit that cannot be sent to other processes is a mistake in the settings: another run would not help."""
+    durability = Durability("commit", commit=lambda: None)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, pytest.raises(UsageError, match="pickle"):
+        populate(steps, pool, durability=durability)
 
 
 def test_a_bug_in_a_shard_is_a_bug(steps: Steps):

@@ -94,6 +94,18 @@ def test_two_in_one_process_are_refused_too(target: Target):
         pass
 
 
+def test_containers_at_modal_are_machines(target: Target, monkeypatch: pytest.MonkeyPatch):
+    """Modal's containers share a host's name and no kernel: the note of another one counts, one's own does not."""
+    monkeypatch.setenv("MODAL_TASK_ID", "ta-1")
+    leave_note(target, Holder.me())
+    monkeypatch.setenv("MODAL_TASK_ID", "ta-2")
+    with pytest.raises(LockHeld, match="on ta-1"), locked(target):
+        pass
+    monkeypatch.setenv("MODAL_TASK_ID", "ta-1")
+    with locked(target):
+        pass
+
+
 def test_the_lock_is_free_after_its_holder(target: Target):
     """When the holder is done the note is empty, and the next one gets the lock."""
     with holder(target):

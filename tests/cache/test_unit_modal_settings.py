@@ -72,6 +72,19 @@ def test_each_setting_is_read():
     assert "/s3_cache" == settings.origin[0]
 
 
+@pytest.mark.parametrize("region", ["auto", "us-west-004", "fsn1"])
+def test_a_store_beside_s3_has_regions_of_its_own(region: str):
+    """With an endpoint the region is what that store calls it, e.g. "auto"."""
+    told = {"TUSZ_BUCKET": "my-bucket", "TUSZ_ENDPOINT_URL": "https://id.r2.cloudflarestorage.com"}
+
+    assert region == read_settings(told | {"TUSZ_REGION": region}).region
+
+
+def test_the_whole_bucket_may_be_the_cache():
+    """A slash alone is no prefix."""
+    assert "s3://my-bucket" == read_settings({"TUSZ_BUCKET": "my-bucket", "TUSZ_PREFIX": "/"}).source
+
+
 def test_without_secret_and_role_the_bucket_is_public():
     """Nothing to be known by means no credentials, instead of those that happen to lie around."""
     assert read_settings({"TUSZ_BUCKET": "my-bucket"}).access.anon
@@ -83,6 +96,9 @@ def test_without_secret_and_role_the_bucket_is_public():
     [
         ({"TUSZ_BUCKET": "s3://my-bucket/x"}, "TUSZ_BUCKET='s3://my-bucket/x'"),
         ({"TUSZ_REGION": "Ireland"}, "TUSZ_REGION='Ireland'"),
+        ({"TUSZ_REGION": "us-east"}, "TUSZ_REGION='us-east' is no region of AWS"),
+        ({"TUSZ_PREFIX": "s3://my-bucket/cache"}, "TUSZ_PREFIX='s3://my-bucket/cache'"),
+        ({"TUSZ_PREFIX": "cache//tusz"}, "TUSZ_PREFIX='cache//tusz'"),
         ({"TUSZ_ENDPOINT_URL": "localhost:9000"}, "TUSZ_ENDPOINT_URL="),
         ({"TUSZ_VOLUME": "a volume"}, "TUSZ_VOLUME='a volume'"),
         ({"TUSZ_VOLUME_VERSION": "3"}, "no number from 1 to 2"),

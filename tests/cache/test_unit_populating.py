@@ -48,3 +48,15 @@ def test_nothing_to_copy_costs_nothing():
     assert (0, 0) == (nothing.files, nothing.bytes)
     assert nothing.egress + nothing.requests + nothing.compute == pytest.approx(0, abs=0.01)
     assert "0 files" in nothing.took(2.0).as_text()
+
+
+def test_what_lies_there_is_no_egress():
+    """Files that are only compared are work for the containers, and cost a request each, not their bytes."""
+    held = Plan(check=Manifest.of([Entry("train/a", 450 * GB, "e"), Entry("train/b", GB, "e")]))
+    told = Population.of(held, 4, read_prices(), TODAY)
+
+    assert (0, 0, 2, True) == (told.files, told.bytes, told.checks, told.has_work)
+    assert told.egress == pytest.approx(0, abs=0.01)
+    assert told.requests == pytest.approx(2 * read_prices().usd("s3_requests"))
+    assert "2 to check" in told.as_text()
+    assert not Population.of(plan(), 4, read_prices(), TODAY).has_work

@@ -54,12 +54,18 @@ def one(ask: Callable[..., Answer], *arguments: Any, **options: Any) -> Task:
 
 
 def tasks(
-    opener: Opener, plan: Plan, here: Manifest, claims: Mapping[str, OpenFile], guests: frozenset[str]
+    opener: Opener,
+    plan: Plan,
+    here: Manifest,
+    claims: Mapping[str, OpenFile],
+    *,
+    retimed: Manifest,
+    guests: frozenset[str],
 ) -> Iterator[Task]:
     """Yield what has to be asked to carry out `plan`. Arguments as Engine.copy; guests: keys not to be replaced."""
     for entry in plan.check:
         held, claim = here[entry.key], claims.get(entry.key)
-        yield one(opener.for_check, entry, held, claim, is_guest=entry.key in guests)
+        yield one(opener.for_check, entry, held, claim, retimed.get(entry.key), is_guest=entry.key in guests)
     for entries in _batches(plan.copy, claims):
         if len(entries) == 1:
             yield one(opener.for_copy, entries[0], claims.get(entries[0].key))

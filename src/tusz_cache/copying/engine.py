@@ -72,14 +72,17 @@ class Engine:
         self._committing = 0  # files that the committer owes
         self._weather = Weather()
 
-    def copy(self, plan: Plan, here: Manifest, claims: Mapping[str, OpenFile]) -> Outcome:
+    def copy(
+        self, plan: Plan, here: Manifest, claims: Mapping[str, OpenFile], retimed: Manifest | None = None
+    ) -> Outcome:
         """Carry out `plan.copy` and `plan.check`.
 
-        here: what the target holds, with proof where known. claims: files that an earlier run began.
+        here: what the target holds, with proof where known. claims: files that an earlier run began. retimed: records
+        of files that differ from them in time only.
         Raises: Interrupted; NoSpace, TargetError and Unreachable, which end everything; bugs of any thread.
         """
         guests = frozenset() if self._settings.adopt else plan.guests
-        todo = tasks(self._opener, plan, here, claims, guests)
+        todo = tasks(self._opener, plan, here, claims, retimed=retimed or Manifest(), guests=guests)
         with self._dispatch:
             try:
                 self._loop(todo)

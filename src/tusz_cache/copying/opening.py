@@ -11,7 +11,7 @@ from pathlib import Path
 from tusz_cache.checksum import NOTHING
 from tusz_cache.copying.journal import OpenFile
 from tusz_cache.copying.lanes import BLOCK
-from tusz_cache.copying.rereading import claimed_proof, judge_by_reading, proof_at, take_over
+from tusz_cache.copying.rereading import claimed_proof, judge_by_reading, proof_at, recorded_proof, take_over
 from tusz_cache.copying.transfer import Transfer, Verdict, part_size_for, partial_name
 from tusz_cache.entry import Entry
 from tusz_cache.errors import AccessDenied, CacheError, ForeignTarget, SourceChanged
@@ -68,17 +68,22 @@ class Opener:
         except CacheError as error:
             return Opened(entry, error=error)
 
-    def for_check(self, entry: Entry, here: Entry, claim: OpenFile | None, *, is_guest: bool) -> Opened:
+    def for_check(
+        self, entry: Entry, here: Entry, claim: OpenFile | None, known: Entry | None = None, *, is_guest: bool
+    ) -> Opened:
         """Keep the file of the same size that lies `here` if it is provably `entry`, else prepare to fetch it.
 
-        is_guest: the file is not ours to replace.
+        known: what was recorded of the file if it differs from that in time only. is_guest: it is not ours to replace.
         """
         try:
             facts = ask(self.source, entry)
             path = self.target.path(entry.key)
             proof = proof_at(self.source, entry, path, facts, here.proof)
-            if proof is None and facts.expectation.algorithm is None and claim is not None and claim.entry == entry:
-                proof = claimed_proof(path, claim)
+            if proof is None and facts.expectation.algorithm is None:
+                if claim is not None and claim.entry == entry:
+                    proof = claimed_proof(path, claim)
+                if proof is None and known is not None and known.etag == entry.etag is not None:
+                    proof = recorded_proof(path, known)
             if proof is not None:
                 return Opened(entry, kept=replace(entry, proof=proof))
             if is_guest:

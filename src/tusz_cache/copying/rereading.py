@@ -164,6 +164,17 @@ def own_proof(path: Path, size: int) -> Proof | None:
         return None
 
 
+def recorded_proof(path: Path, known: Entry) -> Proof | None:
+    """Return what was proven of a file, with the time that it has now, if it still has those bytes; else None.
+
+    known: with proof, of a file whose time is another one: it was touched, or a volume gave it the time of a commit.
+    """
+    found = own_proof(path, known.size)
+    if found is None or known.proof is None or found.crc64nvme != known.proof.crc64nvme:
+        return None
+    return replace(known.proof, mtime_ns=found.mtime_ns)
+
+
 def _proof(level: Level, mtime_ns: int, lengths: Sequence[int], crcs: Sequence[int]) -> Proof:
     """Return a proof, with the CRCs of its parts where these are of one length."""
     whole = combine_crc64nvme(zip(crcs, lengths, strict=True))

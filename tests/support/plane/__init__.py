@@ -1,0 +1,1 @@
+"""Modal's control plane and its containers, on loopback; tests.support.controlplane starts it."""
