@@ -4,7 +4,7 @@ import json
 import logging
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +131,22 @@ def overrides(**changes: Any) -> str:
     """Return what is given to --overrides."""
     named = {name.replace("__", "."): value for name, value in changes.items()}
     return shlex.join(f"{key}={json.dumps(value)}" for key, value in (SHRUNK | named).items())
+
+
+def cloned(home: Path, edits: Mapping[str, str] | None = None, *, without: str = "") -> Path:
+    """Return the app in what looks like the repository, its text changed by `edits`, one file or folder left out."""
+    from tests.support.controlplane import APP, ROOT
+
+    text = APP.read_text(encoding="utf-8")
+    for before, after in (edits or {}).items():
+        assert 1 == text.count(before), before
+        text = text.replace(before, after)
+    for name in {"pyproject.toml", "configs"} - {without}:
+        (home / name).symlink_to(ROOT / name)
+    path = home / APP.relative_to(ROOT)
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def ended(ran: Ran, code: int = 0, *, retried: bool = False) -> Ran:

@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("modal")
 
-from tests.deploy.conftest import BUCKET, PREFIX, ended, overrides
+from tests.deploy.conftest import BUCKET, PREFIX, cloned, ended, overrides
 from tests.support.caches import seal_cache
-from tests.support.controlplane import APP, ROOT, Cloud
+from tests.support.controlplane import ROOT, Cloud
 from tests.support.recordings import BLOCK, CHANNELS, name_of, recording, write_split
 
 COUNTS = {"train": 4667, "dev": 1832}
@@ -105,18 +105,6 @@ def watched(root: Path) -> Iterator[list[str]]:
         os.close(queue)
 
 
-def edited(home: Path, before: str, after: str) -> Path:
-    """Return a copy of the app in which a line was changed."""
-    text = APP.read_text(encoding="utf-8")
-    assert 1 == text.count(before)
-    for name in ("pyproject.toml", "configs"):
-        (home / name).symlink_to(ROOT / name)
-    path = home / "deploy" / "modal" / "app.py"
-    path.parent.mkdir(parents=True)
-    path.write_text(text.replace(before, after), encoding="utf-8")
-    return path
-
-
 def test_a_bucket_at_the_cache_s_path_is_refused(cloud: Cloud, real_size: Path, tmp_path: Path, source: Path):
     """Edited so that a bucket is mounted at the cache's path, training ends with 5, and no file of it was opened."""
     shutil.copytree(source, tmp_path / "bucket")
@@ -124,7 +112,7 @@ def test_a_bucket_at_the_cache_s_path_is_refused(cloud: Cloud, real_size: Path, 
     with watched(cloud.buckets[BUCKET]) as read:
         next((tmp_path / "bucket" / "dev").iterdir()).read_bytes()
     assert read  # the watch sees what is read
-    app = edited(tmp_path, "DISK | bucket(RAW, SETTINGS.raw_bucket)", "DISK | bucket(CACHE, SETTINGS.bucket)")
+    app = cloned(tmp_path, {"DISK | bucket(RAW, SETTINGS.raw_bucket)": "DISK | bucket(CACHE, SETTINGS.bucket)"})
     with watched(cloud.buckets[BUCKET]) as opened:
         ran = ended(
             cloud.run(

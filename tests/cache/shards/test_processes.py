@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.test_shards import rows
+from tests.cache.shards.conftest import rows
 from tests.support.running import META, Ran, environment, run, start, tree
 from tests.support.s3server import S3Server
 from tusz_cache import Access, CacheGuard, Durability, SyncSettings, populate_cache
 from tusz_cache.progress import Progress
 
 MIB = 1024**2
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 WORKERS = 2  # requests of a shard at once
 
 
