@@ -132,8 +132,7 @@ class _Shard:
                 else:
                     with prepared(source, self.place, self.settings, self.watcher, work=PLANNING) as (run, _):
                         if not run.store_plan():
-                            part, none = self._part(run.to_store()), Outcome()
-                            return self._report(part, none)
+                            return self._report(self._part(run.to_store()), Outcome())
                 refusals = 0
             except LockHeld as error:
                 refusals = 0 if error.work == PLANNING else refusals + 1

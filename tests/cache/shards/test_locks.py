@@ -1,9 +1,11 @@
 """Who may work beside whom: shards beside each other, nobody beside a planner, finisher, sync or repair."""
 
+import contextlib
 import dataclasses
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,24 @@ def leave(path: Path, *, age: float = 0.0, work: str = "") -> None:
     os.utime(path, (time.time() - age,) * 2)
 
 
+@contextlib.contextmanager
+def refreshed(path: Path) -> Iterator[None]:
+    """Refresh a note all the while, as its holder does that lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.3):
+            os.utime(path)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_a_shard_on_another_machine_is_respected(steps: Steps, monkeypatch: pytest.MonkeyPatch):
     """The fresh note of a shard elsewhere keeps a plain sync out, also where the kernel knows nothing of it."""
     steps.plan()
@@ -72,36 +92,23 @@ def test_a_silent_shard_is_waited_out(steps: Steps, monkeypatch: pytest.MonkeyPa
 def test_a_living_shard_elsewhere_is_not_waited_for(steps: Steps, monkeypatch: pytest.MonkeyPatch):
     """A note that is refreshed is of a process that lives: the shard is refused."""
     steps.plan()
-    note, ended = steps.target / META / "lock-1-of-3", threading.Event()
+    note = steps.target / META / "lock-1-of-3"
     leave(note)
     monkeypatch.setattr(lock, "SILENT", 30.0)
 
-    def refresh() -> None:
-        while not ended.wait(0.3):
-            os.utime(note)
-
-    beat = threading.Thread(target=refresh)
-    beat.start()
-    try:
-        with pytest.raises(LockHeld, match="elsewhere"):
-            steps.shard(1)
-    finally:
-        ended.set()
-        beat.join()
+    with refreshed(note), pytest.raises(LockHeld, match="elsewhere"):
+        steps.shard(1)
 
 
 def test_a_sync_elsewhere_keeps_a_shard_out(steps: Steps, monkeypatch: pytest.MonkeyPatch):
     """The note in the common lock counts for shards as well, and is not overwritten."""
     steps.plan()
     monkeypatch.setattr(lock, "SILENT", 30.0)
-    path, ended = steps.target / META / "lock", threading.Event()
+    path = steps.target / META / "lock"
     leave(path)
-    beat = threading.Thread(target=lambda: [os.utime(path) for _ in iter(lambda: ended.wait(0.3), True)])
-    beat.start()
-    try:
-        with pytest.raises(LockHeld, match="elsewhere"):
-            steps.shard(1)
-    finally:
-        ended.set()
-        beat.join()
+    monkeypatch.setattr(lock, "SILENT", 30.0)
+
+    with refreshed(path), pytest.raises(LockHeld, match="elsewhere"):
+        steps.shard(1)
+
     assert ELSEWHERE.as_note() == path.read_bytes()
