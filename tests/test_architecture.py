@@ -54,6 +54,8 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
     # the source
     (
         "stores.base",
+        "stores.answer",
+        "stores.connection",
         "stores.schemes",
         "stores.foreign",
         "stores.generic",
@@ -102,7 +104,6 @@ LAYERS: tuple[str | tuple[str, ...], ...] = (
         "copying.transfer",
         "copying.line",
         "copying.values",
-        "copying.answer",
         "copying.http",
         "copying.lanes",
         "copying.rereading",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tusz_cache.copying.http import drop_connections, get
+from tusz_cache.copying.http import get
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, TransferError
 from tusz_cache.stores.base import HttpFetch

@@ -1,29 +1,23 @@
 """One ranged GET over a kept connection, read into the caller's buffer, every line of the answer checked.
 
-The standard library's client, its header parser aside (`answer`). How near to a raw socket that comes is in
-docs/measurements.md.
+How near to a raw socket that comes is in docs/measurements.md.
 """
 
-import contextlib
-import functools
 import http.client
 import re
 import socket
 import ssl
 import struct
-import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn, cast
-from urllib.parse import urlsplit
 
 from tusz_cache.checksum import NOTHING, Expectation, expectation
-from tusz_cache.copying.answer import Answer
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, Forbidden, SourceChanged, Stalled, Throttled, TransferError
 from tusz_cache.stores.base import HttpFetch
+from tusz_cache.stores.connection import drop_connections, request
 
 SLOWEST = 1024  # bytes per second over the stall timeout; below that a connection counts as stalled
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -33,11 +27,6 @@ _AGAIN = "run the same command again: finished parts are kept"
 _LARGE = 64 * 1024  # bytes; from here on setting the socket up pays
 _WATCHED = 8  # reads between two looks at the clock, where reads are large
 _SMALL_READ = 8192  # bytes; half of what a record of TLS holds
-
-_thread = threading.local()
-
-
-Connections = dict[tuple[str, str], http.client.HTTPConnection]
 
 
 @dataclass(slots=True)
@@ -134,7 +123,10 @@ def get(fetch: HttpFetch, entry: Entry, start: int, length: int, stall: float) -
         headers["Range"] = f"bytes={start}-{start + length - 1}"
     if entry.etag and fetch.mark == "etag" and not entry.etag.startswith("W/"):
         headers["If-Match"] = f'"{entry.etag}"'
-    response, body = _request(fetch, headers, entry.key, stall)
+    try:
+        response, body = request("GET", fetch, headers, stall)
+    except (OSError, http.client.HTTPException) as error:
+        _broken(error, entry.key, stall)
     if response.status not in {200, 206}:
         _refused(response, entry)
     _check(response, fetch, entry, start, length)
@@ -215,89 +207,3 @@ def _broken(error: Exception, key: str, stall: float) -> NoReturn:
     if isinstance(error, TimeoutError | BlockingIOError):
         raise Stalled(f"{key!r}: no byte came for {stall:.0f} s", hint=_AGAIN) from error
     raise TransferError(f"{key!r}: connection lost: {error or type(error).__name__}", hint=_AGAIN) from error
-
-
-def _request(
-    fetch: HttpFetch, headers: dict[str, str], key: str, stall: float
-) -> tuple[http.client.HTTPResponse, socket.socket | None]:
-    """Send the request; return the answer, and the socket its body comes from if that stays open."""
-    url = urlsplit(fetch.url)
-    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    for attempt in (1, 2):
-        connection, fresh = _connection(url.scheme, url.netloc, fetch, stall)
-        try:
-            connection.request(
-                "GET",
-                path if not _proxy(url.scheme, url.netloc) or url.scheme == "https" else fetch.url,
-                headers=headers,
-            )
-            return connection.getresponse(), connection.sock
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-            drop_connections()
-            if fresh or attempt == 2:  # a kept connection may have been closed while idle; a fresh one may not
-                _broken(error, key, stall)
-        except (OSError, http.client.HTTPException) as error:
-            _broken(error, key, stall)
-    raise AssertionError
-
-
-def _connection(scheme: str, netloc: str, fetch: HttpFetch, stall: float) -> tuple[http.client.HTTPConnection, bool]:
-    """Return this thread's connection to the host, and whether it is fresh."""
-    held = connections()
-    if (connection := held.get((scheme, netloc))) is not None:
-        return connection, False
-    proxy = _proxy(scheme, netloc)
-    host = proxy or netloc
-    if scheme == "https":
-        context = _tls(fetch.cafile, fetch.verify)
-        connection = http.client.HTTPSConnection(host, timeout=stall, context=context)
-        if proxy:
-            connection.set_tunnel(netloc)
-    else:
-        connection = http.client.HTTPConnection(host, timeout=stall)
-    connection.response_class = Answer
-    held[scheme, netloc] = connection
-    return connection, True
-
-
-def connections() -> Connections:
-    """Return this thread's open connections, by scheme and host."""
-    held: Connections | None = getattr(_thread, "connections", None)
-    if held is None:
-        held = _thread.connections = {}
-    return held
-
-
-def break_off(held: Connections) -> None:
-    """Break another thread's connections: whoever waits for an answer or reads one gets an error."""
-    for connection in list(held.values()):
-        if connection.sock is not None:
-            with contextlib.suppress(OSError):  # it broke by itself
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # not SSLSocket's, which pulls the rug away
-
-
-def drop_connections() -> None:
-    """Close this thread's connections: after an error their state is unknown."""
-    held = connections()
-    for connection in held.values():
-        connection.close()
-    held.clear()
-
-
-@functools.cache
-def _tls(cafile: str | None, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=cafile)
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-@functools.cache
-def _proxy(scheme: str, netloc: str) -> str | None:
-    """Return host:port of the proxy that the environment names for this host, if any."""
-    host = netloc.rpartition("@")[2].partition(":")[0]
-    if urllib.request.proxy_bypass(host):
-        return None
-    proxy = urllib.request.getproxies().get(scheme)
-    return urlsplit(proxy).netloc or None if proxy else None

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from tusz_cache.checksum import NOTHING, Algorithm, Expectation, crc64nvme, hasher
-from tusz_cache.copying.http import Connections, break_off, connections, drop_connections, get
+from tusz_cache.copying.http import get
 from tusz_cache.disk_errors import translated as target_errors
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, NoSuchSource, SourceChanged
 from tusz_cache.ssd import open_existing, open_partial, write_at, write_new
 from tusz_cache.stores.base import Facts, Fetch, GenericFetch, HttpFetch, LocalFetch
+from tusz_cache.stores.connection import Connections, break_off, connections, drop_connections
 from tusz_cache.stores.foreign import translated
 from tusz_cache.stores.local import mark_of
 

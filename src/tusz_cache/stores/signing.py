@@ -7,11 +7,18 @@ and is used only if it then signs other keys as botocore does.
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlsplit
 
-# two keys to sign both ways: the first can be no part of a host, the second has all characters that URLs treat apart
-PROBES = ("Tusz_Cache~probe", "tusz cache/\u00fc+=&?#%~'()*!:,;@$.npz")
+Ask = tuple[str, str, int | None]  # method, key, number of a part
+
+# to be signed both ways: the first key can be no part of a host, the second has all characters that URLs treat apart
+PROBES: tuple[Ask, ...] = (
+    ("GET", "Tusz_Cache~probe", None),
+    ("GET", "tusz cache/\u00fc+=&?#%~'()*!:,;@$.npz", None),
+    ("HEAD", "Tusz_Cache~probe", 1),
+)
 _CHECKSUM_MODE = "x-amz-checksum-mode"
 
 
@@ -21,32 +28,36 @@ class Presigner:
 
     base: str  # scheme, host, and the path up to the key
     query: str  # "" for a bucket that anybody may read
-    canonical_query: str  # the same, sorted
     path: str  # of `base`
     scope: str  # date/region/service/aws4_request
     moment: str  # ISO 8601, basic
     headers: str  # canonical signed headers, and their names
     signing_key: bytes = field(repr=False)
 
-    def url(self, key: str) -> str:
-        """Return the URL of `key`."""
+    def url(self, method: str, key: str, part: int | None = None) -> str:
+        """Return the URL of `key` for requests by `method`. part: number of the one part that is asked about."""
         quoted = quote(key, safe="/~")
-        if not self.query:
-            return self.base + quoted
-        request = f"GET\n{self.path}{quoted}\n{self.canonical_query}\n{self.headers}\nUNSIGNED-PAYLOAD"
-        hashed = hashlib.sha256(request.encode()).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{self.moment}\n{self.scope}\n{hashed}"
-        signature = hmac.digest(self.signing_key, to_sign.encode(), "sha256").hex()
-        return f"{self.base}{quoted}?{self.query}&X-Amz-Signature={signature}"
+        query = "&".join(filter(None, (_number(part), self.query)))
+        if self.query:
+            lines = (method, self.path + quoted, "&".join(sorted(query.split("&"))), self.headers, "UNSIGNED-PAYLOAD")
+            request = "\n".join(lines)
+            hashed = hashlib.sha256(request.encode()).hexdigest()
+            to_sign = f"AWS4-HMAC-SHA256\n{self.moment}\n{self.scope}\n{hashed}"
+            query += "&X-Amz-Signature=" + hmac.digest(self.signing_key, to_sign.encode(), "sha256").hex()
+        return f"{self.base}{quoted}?{query}" if query else self.base + quoted
 
 
-def presigner(signed: tuple[str, str], secret: str) -> Presigner | None:
+def _number(part: int | None) -> str:
+    return "" if part is None else f"partNumber={part}"
+
+
+def presigner(signed: Sequence[str], secret: str) -> Presigner | None:
     """Return a presigner that continues `signed`, the URLs of PROBES, or None if these are signed in another way.
 
     secret: the secret access key; "" for URLs without a signature.
     """
     url = urlsplit(signed[0])
-    base, found, rest = signed[0].partition(PROBES[0])
+    base, found, rest = signed[0].partition(PROBES[0][1])
     fields = dict(parse_qsl(url.query, keep_blank_values=True))
     credential, names = fields.get("X-Amz-Credential", ""), fields.get("X-Amz-SignedHeaders", "")
     _, _, scope = credential.partition("/")
@@ -60,11 +71,10 @@ def presigner(signed: tuple[str, str], secret: str) -> Presigner | None:
     made = Presigner(
         base=base,
         query=query,
-        canonical_query="&".join(sorted(query.split("&"))),
         path=urlsplit(base).path,
         scope=scope,
         moment=fields.get("X-Amz-Date", ""),
         headers=headers,
         signing_key=signing_key,
     )
-    return made if found and tuple(made.url(key) for key in PROBES) == signed else None
+    return made if found and [made.url(*probe) for probe in PROBES] == list(signed) else None

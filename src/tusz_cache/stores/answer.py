@@ -25,7 +25,7 @@ class Answer(http.client.HTTPResponse):
         announced = headers.get("Content-Length", "")
         is_length = announced.isascii() and announced.isdecimal() and len(announced) <= _LONGEST_LENGTH
         self.length = int(announced) if is_length and not self.chunked else None
-        if status in {204, 304}:
+        if status in {204, 304} or self._method == "HEAD":  # type: ignore[attr-defined] # not in the stubs
             self.length = 0
         self.will_close = self._check_close() or (not self.chunked and self.length is None)  # type: ignore[attr-defined]
 
