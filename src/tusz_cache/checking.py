@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from tusz_cache.checksum import crc64nvme
-from tusz_cache.copying.lanes import read_range
 from tusz_cache.copying.rereading import recorded_proof
+from tusz_cache.copying.streams import read_range
 from tusz_cache.entry import Entry, Proof
 from tusz_cache.errors import BadResponse, CacheError, TargetError
 from tusz_cache.holdings import Holdings

@@ -14,8 +14,8 @@ from tusz_cache.checking import check_files
 from tusz_cache.checksum import Expectation, spans, uniform_parts
 from tusz_cache.copying.engine import Engine
 from tusz_cache.copying.journal import Journal, OpenFile
-from tusz_cache.copying.lanes import read_range
 from tusz_cache.copying.rereading import hash_file
+from tusz_cache.copying.streams import read_range
 from tusz_cache.copying.transfer import partial_name
 from tusz_cache.copying.values import Outcome
 from tusz_cache.entry import Entry, Proof

@@ -14,7 +14,8 @@ import tusz_cache.run as run_module
 from tests.support.running import KEYS, META, run, start, tree
 from tests.support.s3server import S3Server
 from tusz_cache import Access, Filters, MaxDelete, SyncReport, populate_cache, verify_cache
-from tusz_cache.copying.lanes import Failed, Fetched, Piece, fetch
+from tusz_cache.copying.lanes import fetch_all
+from tusz_cache.copying.pieces import Failed, Fetched, Piece
 from tusz_cache.copying.rate import Weather
 from tusz_cache.entry import Entry
 from tusz_cache.errors import EmptyListing, Interrupted, Throttled, UsageError
@@ -97,7 +98,7 @@ def test_a_refusal_whose_text_breaks_off_is_a_refusal(tmp_path: Path) -> None:
     thread.start()
     url = "http://{}:{}/x".format(*listener.getsockname())
     piece = Piece(0, Entry("x", 3, "e"), HttpFetch(url), tmp_path / "x", 0, 3, create=True, stall=5.0)
-    first, second = fetch(piece), fetch(piece)
+    [first], [second] = (*fetch_all([piece]), *fetch_all([piece]))
     thread.join()
     listener.close()
 

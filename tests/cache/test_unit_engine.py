@@ -21,7 +21,8 @@ from tusz_cache.copying import engine as engine_module
 from tusz_cache.copying import lanes as lanes_module
 from tusz_cache.copying.committer import GROUP, Committed, Committer
 from tusz_cache.copying.journal import replay
-from tusz_cache.copying.lanes import Failed, Piece, Result
+from tusz_cache.copying.lanes import Request
+from tusz_cache.copying.pieces import Failed, Piece, Result
 from tusz_cache.copying.transfer import Transfer
 from tusz_cache.entry import META, Entry, Proof
 from tusz_cache.errors import Interrupted, TargetError, TransferError, exit_status
@@ -258,11 +259,11 @@ def test_a_volume_is_written_in_order_despite_failures(tmp_path: Path, place: Pa
     failed: set[tuple[str, int]] = set()
     true = lanes_module.fetch
 
-    def fetch(order: Piece) -> Result:
+    def fetch(order: Piece, request: Request) -> Result:
         if (order.entry.key, order.start) not in failed:
             failed.add((order.entry.key, order.start))
             return Failed(order.ticket, TransferError("torn", hint="again"))
-        return true(order)
+        return true(order, request)
 
     monkeypatch.setattr(lanes_module, "fetch", fetch)
     monkeypatch.setattr(engine_module, "backoff", lambda attempt: 0.3)
@@ -402,7 +403,7 @@ def test_a_bug_in_a_worker_is_not_hidden(
     """What no one raises on purpose ends the run as it is, and no seal is written."""
     error = make()
 
-    def broken(order: Piece) -> None:
+    def broken(order: Piece, request: Request) -> None:
         raise error
 
     monkeypatch.setattr(lanes_module, "fetch", broken)
@@ -416,11 +417,11 @@ def test_a_part_that_fails_too_often_fails_its_file_only(source: Path, place: Pa
     tries: list[float] = []
     true = lanes_module.fetch
 
-    def fetch(order: Piece) -> Result:
+    def fetch(order: Piece, request: Request) -> Result:
         if order.entry.key == "dev/a.npz" and order.start == 64 * KIB:
             tries.append(time.monotonic())
             return Failed(order.ticket, TransferError("torn", hint="again"), 5)
-        return true(order)
+        return true(order, request)
 
     monkeypatch.setattr(lanes_module, "fetch", fetch)
     monkeypatch.setattr(engine_module, "backoff", lambda attempt: 0.0)

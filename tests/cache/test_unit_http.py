@@ -10,6 +10,7 @@ from tusz_cache.copying.http import get
 from tusz_cache.entry import Entry
 from tusz_cache.errors import BadResponse, CacheError, TransferError
 from tusz_cache.stores.base import HttpFetch
+from tusz_cache.stores.connection import drop_connections
 
 BODY = bytes(range(256)) * 40
 GOOD = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: %d\r\n\r\n' % len(BODY)

@@ -23,16 +23,19 @@ def transfer(number: int, size: int) -> Transfer:
 sizes = st.lists(st.integers(0, 3 * PART) | st.integers(0, SMALL), max_size=60)
 
 
-@given(sizes)
-def test_every_part_goes_once_and_in_order(found: list[int]):
+@given(sizes, st.integers(1, 5))
+def test_every_part_goes_once_and_in_order(found: list[int], most: int):
     """All parts of all files are handed out, each once, a file's parts in order, files in the order they came."""
     line = Line(front_to_back=False)
     files = [transfer(number, size) for number, size in enumerate(found)]
     for file in files:
         line.append(file)
     given_out = []
-    while order := line.pop():
+    while order := line.pop(most):
         given_out += order
+        small = is_small(order[0][0].entry.size)
+        assert len(order) <= (BATCH if small else most)
+        assert small or 1 == len({file for file, _ in order})
 
     assert [(file, index) for file in files for index in range(len(file.lengths))] == given_out
     assert not line
@@ -102,3 +105,23 @@ def test_a_file_that_failed_leaves():
 
     assert [] == line.pop()
     assert not line
+
+
+@given(st.permutations(range(6)), st.integers(1, 6))
+def test_parts_that_came_back_stand_in_order(indices: list[int], most: int):
+    """In whatever order parts come back, an order is of parts that follow one another, the first ones first."""
+    line = Line(front_to_back=False)
+    file = transfer(0, 6 * PART)
+    line.append(file)
+    [*first] = line.pop(6)
+    for index in indices[:4]:
+        file.put_back(index)
+    line.rejoin(file)
+    given_out = []
+    while order := line.pop(most):
+        found = [index for _, index in order]
+        assert list(range(found[0], found[0] + len(found))) == found
+        given_out += found
+
+    assert list(range(6)) == [index for _, index in first]
+    assert sorted(indices[:4]) == given_out

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tusz_cache.stores.signing import PROBES, Presigner, presigner
 
 SECRET = "a/secret+key"
-Sign = Callable[[str], str]
+OPERATIONS = {"GET": "get_object", "HEAD": "head_object"}
+Sign = Callable[[str, str, int | None], str]  # by method, key, number of a part
 
 
 def signer(token: str | None = None, **options: str) -> Sign:
@@ -22,9 +23,10 @@ def signer(token: str | None = None, **options: str) -> Sign:
     style = Config(signature_version="s3v4", s3={"addressing_style": options.pop("style", "auto")})
     client = session.create_client("s3", region_name=options.pop("region", "eu-west-1"), config=style, **options)
 
-    def sign(key: str) -> str:
+    def sign(method: str, key: str, part: int | None) -> str:
         parameters = {"Bucket": "my-bucket", "Key": key, "ChecksumMode": "ENABLED"}
-        return str(client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=3600))
+        numbered = {} if part is None else {"PartNumber": part}
+        return str(client.generate_presigned_url(OPERATIONS[method], Params=parameters | numbered, ExpiresIn=3600))
 
     return sign
 
@@ -41,30 +43,37 @@ SIGNERS = {
 @pytest.mark.parametrize("host", ["tusz-cache", "my-tusz-cache-eu", "probe", "tusz_cache"])
 def test_no_name_of_a_bucket_confuses_it(host: str):
     """A bucket may be called what we like to call keys."""
-    signed = (f"https://{host}.example/{PROBES[0]}", f"https://{host}.example/" + quote(PROBES[1], safe="/~"))
+    signed = [f"https://{host}.example/" + quote(key, safe="/~") + asked(part) for _, key, part in PROBES]
     made = presigner(signed, "")
 
     assert made is not None
-    assert f"https://{host}.example/k" == made.url("k")
+    assert f"https://{host}.example/k" == made.url("GET", "k")
+
+
+def asked(part: int | None) -> str:
+    """Return the query of a public object's URL."""
+    return "" if part is None else f"?partNumber={part}"
 
 
 def made_by(sign: Sign) -> Presigner:
     """Return a presigner made from URLs that lie within one second."""
     for _ in range(10):
-        if (made := presigner((sign(PROBES[0]), sign(PROBES[1])), SECRET)) is not None:
+        if (made := presigner([sign(*probe) for probe in PROBES], SECRET)) is not None:
             return made
     raise AssertionError("not once within one second")
 
 
 @pytest.mark.parametrize("name", SIGNERS)
 @given(
-    key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(lambda key: "\0" not in key)
+    method=st.sampled_from(sorted(OPERATIONS)),
+    key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(lambda key: "\0" not in key),
+    part=st.none() | st.integers(1, 10_000),
 )
-def test_we_sign_as_botocore_does(name: str, key: str):
-    """Our URL of any key is botocore's URL of it."""
+def test_we_sign_as_botocore_does(name: str, method: str, key: str, part: int | None):
+    """Our URL of any key, or of one of its parts, is botocore's URL of it."""
     sign = SIGNERS[name]
     for _ in range(10):  # a second may end between the two
-        ours, theirs = made_by(sign).url(key), sign(key)
+        ours, theirs = made_by(sign).url(method, key, part), sign(method, key, part)
         if ours == theirs:
             return
     assert theirs == ours
@@ -75,7 +84,7 @@ def test_another_secret_is_noticed(name: str):
     """With a secret that did not sign the URLs we sign nothing."""
     sign = SIGNERS[name]
 
-    assert presigner((sign(PROBES[0]), sign(PROBES[1])), "another") is None
+    assert presigner([sign(*probe) for probe in PROBES], "another") is None
 
 
 @pytest.mark.parametrize(
@@ -89,13 +98,14 @@ def test_another_secret_is_noticed(name: str):
 )
 def test_other_signatures_are_left_to_botocore(url: str):
     """URLs that are signed in another way make no presigner."""
-    assert presigner((url.format(PROBES[0]), url.format("other")), SECRET) is None
+    assert presigner([url.format(key) for _, key, _ in PROBES], SECRET) is None
 
 
 def test_a_public_bucket_needs_no_signature():
     """URLs without a signature are continued as they are."""
-    quoted = "tusz%20cache/%C3%BC%2B%3D%26%3F%23%25~%27%28%29%2A%21%3A%2C%3B%40%24.npz"
-    made = presigner((f"https://b.example/{PROBES[0]}", f"https://b.example/{quoted}"), "")
+    signed = [f"https://b.example/{quote(key, safe='/~')}{asked(part)}" for _, key, part in PROBES]
+    made = presigner(signed, "")
 
     assert made is not None
-    assert "https://b.example/train/a%20b.npz" == made.url("train/a b.npz")
+    assert "https://b.example/train/a%20b.npz" == made.url("GET", "train/a b.npz")
+    assert "https://b.example/k?partNumber=2" == made.url("HEAD", "k", 2)

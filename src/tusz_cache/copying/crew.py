@@ -5,14 +5,15 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from tusz_cache.copying.lanes import Piece, Result, fetch_all
+from tusz_cache.copying.lanes import fetch_all
+from tusz_cache.copying.pieces import Piece, Result
 
 
 class Crew:
     """Up to `most` threads. Every order, a list of pieces, is carried out by one of them, piece after piece."""
 
     def __init__(self, deliver: Callable[[list[Result] | BaseException], None], most: int) -> None:
-        """deliver: called from the threads with an order's results, or with a bug."""
+        """deliver: called from the threads with results of an order, or with a bug."""
         self._deliver, self._most = deliver, most
         self._orders: queue.SimpleQueue[Sequence[Piece] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -31,13 +32,16 @@ class Crew:
 
     def _serve(self) -> None:
         while (order := self._orders.get()) is not None:
+            left = len(order)
             try:
-                results: list[Result] | BaseException = fetch_all(order)
+                for results in fetch_all(order):
+                    left -= len(results)
+                    if not left:  # before the news are out: they may bring the next order
+                        with self._counting:
+                            self._busy -= 1
+                    self._deliver(results)
             except BaseException as bug:  # noqa: BLE001 - handed on to whoever can raise it
-                results = bug
-            with self._counting:
-                self._busy -= 1
-            self._deliver(results)
+                self._deliver(bug)
 
     def close(self) -> None:
         """Forget orders that nobody began; wait for the others."""

@@ -1,19 +1,21 @@
 """Dispatch: which parts are under way, how many may be, and which take too long."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tusz_cache.copying.lanes import BLOCK, BUFFER, TLS_BUFFER, Fetched, Piece, Result
 from tusz_cache.copying.line import Line, is_small
+from tusz_cache.copying.pieces import BLOCK, BUFFER, TLS_BUFFER, Fetched, Piece, Result
 from tusz_cache.copying.pool import Pool
 from tusz_cache.copying.rate import Concurrency, Pace, pace
 from tusz_cache.copying.transfer import Transfer
 from tusz_cache.copying.values import CopySettings
 from tusz_cache.stores.base import HttpFetch
 
+REQUEST = 0.5  # seconds that a request for several parts may take
 _TICKETS = itertools.count()  # of all runs in this process, since what may be cut off is kept by ticket
 
 
@@ -23,7 +25,8 @@ class Flight:
 
     piece: Piece
     transfer: Transfer
-    began: float  # seconds
+    began: float  # seconds; infinity: not yet, as another part of its order goes before
+    following: "Flight | None" = None  # the next of its order
     cut_at: float = float("-inf")  # seconds: when its connection was cut, since it took too long
 
     @property
@@ -75,13 +78,27 @@ class Dispatch:
     def issue(self, now: float) -> None:
         """Hand out orders, as many as may be under way at time `now` (seconds)."""
         self.line.wake(now)
-        while self._orders < self.at_once and (order := self.line.pop()):
+        while self._orders < self.at_once and (order := self.line.pop(self._parts_at_once())):
             self._orders += 1
-            self._pool.submit([self._piece(transfer, index, now) for transfer, index in order])
+            flights = [self._flight(transfer, index) for transfer, index in order]
+            flights[0].began = now
+            for flight, following in itertools.pairwise(flights):
+                flight.following = following
+            self._pool.submit([flight.piece for flight in flights])
         if self._orders < self.at_once:
             self.rate.starved()
 
-    def _piece(self, transfer: Transfer, index: int, now: float) -> Piece:
+    def _parts_at_once(self) -> int:
+        """Return how many parts one request may bring.
+
+        As many as come in REQUEST seconds: between two requests a connection waits. Towards the end fewer, so that all
+        connections end together (guided self-scheduling: Polychronopoulos and Kuck, 1987).
+        """
+        seconds = self._pace.typical()
+        fitting = int(REQUEST / seconds) if seconds else 1
+        return max(1, min(fitting, self.line.waiting // (2 * self.at_once))) if fitting > 1 else 1
+
+    def _flight(self, transfer: Transfer, index: int) -> Flight:
         assert transfer.fetch is not None
         settings = self._settings
         at_once, orders = (self.at_once, self._orders + self.line.waiting) if settings.bwlimit else (1, 1)
@@ -100,15 +117,18 @@ class Dispatch:
             block=self._block,
         )
         transfer.in_flight += 1
-        self._flying[piece.ticket] = Flight(piece, transfer, now)
-        return piece
+        self._flying[piece.ticket] = flight = Flight(piece, transfer, began=math.inf)
+        return flight
 
     def take(self, results: Sequence[Result], now: float) -> Iterator[tuple[Flight, Result]]:
-        """Yield every result of an order with what it is a result of."""
-        self._orders -= 1
+        """Yield results of an order with what they are results of."""
         for result in results:
             flight = self._flying.pop(result.ticket)
             flight.transfer.in_flight -= 1
+            if flight.following is not None:
+                flight.following.began = now
+            else:
+                self._orders -= 1
             if isinstance(result, Fetched):
                 self.rate.succeeded(result.received, now)
                 if not is_small(flight.transfer.entry.size):
@@ -124,7 +144,7 @@ class Dispatch:
         if self.line or self._settings.bwlimit or (patience := self._pace.patience()) is None:
             return
         for ticket, flight in self._flying.items():
-            # small files began together, as an order, which says nothing of each of them
+            # small files' results come together, which says nothing of each of them
             if is_small(flight.transfer.entry.size) or flight.index in flight.transfer.cut:
                 continue
             if now - max(flight.began, flight.cut_at) > patience and isinstance(flight.piece.fetch, HttpFetch):

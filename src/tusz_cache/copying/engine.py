@@ -13,8 +13,8 @@ from tusz_cache.copying.asking import Answers, Asking, Task, one, tasks
 from tusz_cache.copying.committer import Committed, Committer
 from tusz_cache.copying.dispatch import Dispatch, Flight
 from tusz_cache.copying.journal import Journal, OpenFile
-from tusz_cache.copying.lanes import Failed, Fetched, Skipped
 from tusz_cache.copying.opening import Answer, Judged, Opened, Opener, Renewed
+from tusz_cache.copying.pieces import Failed, Fetched, Skipped
 from tusz_cache.copying.rate import OUTAGE, Weather, backoff
 from tusz_cache.copying.transfer import Transfer, Verdict
 from tusz_cache.copying.values import CopySettings, Outcome, Watcher
@@ -232,7 +232,7 @@ class Engine:
     def _again(self, flight: Flight) -> None:
         """Let a part stand in front of the line once more, at no charge."""
         if not flight.transfer.failed:
-            flight.transfer.todo.appendleft(flight.index)
+            flight.transfer.put_back(flight.index)
             self._line.rejoin(flight.transfer)
 
     def _missed(self, flight: Flight, result: Failed) -> None:
@@ -275,7 +275,7 @@ class Engine:
     def _refused(self, flight: Flight, error: Forbidden) -> None:
         """A signed URL was refused: sign anew, then with credentials read anew, then give up."""
         transfer = flight.transfer
-        transfer.todo.appendleft(flight.index)
+        transfer.put_back(flight.index)
         if flight.piece.fetch is not transfer.fetch:
             self._line.rejoin(transfer)  # another part noticed first: it is renewed, or will be
             return

@@ -73,11 +73,14 @@ class Line:
             _, _, transfer, index = heapq.heappop(self._later)
             transfer.pausing -= 1
             if not transfer.failed:
-                transfer.todo.appendleft(index)
+                transfer.put_back(index)
                 self.rejoin(transfer)
 
-    def pop(self) -> list[tuple[Transfer, int]]:
-        """Take the next order out: one part, or several small files. Empty if nothing may go now."""
+    def pop(self, most: int = 1) -> list[tuple[Transfer, int]]:
+        """Take the next order out: up to `most` parts that follow one another, or several small files.
+
+        Empty if nothing may go now.
+        """
         order: list[tuple[Transfer, int]] = []
         for transfer in itertools.chain(self._first, self._ready):
             if self._front_to_back and (transfer.in_flight or transfer.pausing):
@@ -85,10 +88,10 @@ class Line:
             small = is_small(transfer.entry.size)
             if order and not small:
                 break
-            order.append((transfer, transfer.todo.popleft()))
+            order += [(transfer, index) for index in transfer.take(1 if small else most)]
             if not small or len(order) == BATCH:
                 break
-        for transfer, _ in order:
+        for transfer in {transfer: None for transfer, _ in order}:
             if not transfer.todo:
                 self.leave(transfer)
         return order

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tusz_cache.checksum import NOTHING
 from tusz_cache.copying.journal import OpenFile
-from tusz_cache.copying.lanes import BLOCK
+from tusz_cache.copying.pieces import BLOCK
 from tusz_cache.copying.rereading import claimed_proof, judge_by_reading, proof_at, recorded_proof, take_over
 from tusz_cache.copying.transfer import Transfer, Verdict, part_size_for, partial_name
 from tusz_cache.entry import Entry

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 import tusz_cache
 from tusz_cache.copying.crew import Crew
-from tusz_cache.copying.lanes import Piece, Result, cut
+from tusz_cache.copying.lanes import cut
+from tusz_cache.copying.pieces import Piece, Result
 from tusz_cache.errors import Incomplete
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Pool:
         *,
         share: Sequence[int] = (),
     ) -> None:
-        """deliver: called from other threads with an order's results, and with what no worker could turn into any.
+        """deliver: called from other threads with results, and with what no worker could turn into any.
 
         threads: in all, at most. share: descriptors that stay open as long as any worker lives (the target's lock).
         """
@@ -41,7 +42,7 @@ class Pool:
         self._threads, self._processes, self._share = threads, processes, share
         self._crew = Crew(deliver, threads)
         self._workers: list[tuple[Connection, subprocess.Popen[bytes]]] = []
-        self._load: list[int] = []  # orders under way, by worker
+        self._load: list[int] = []  # pieces under way, by worker
         self._counting = threading.Lock()
         self._closing = False
 
@@ -79,17 +80,17 @@ class Pool:
                     self._deliver(Incomplete("a worker process ended", hint=hint))
                 return
             with self._counting:
-                self._load[number] -= 1
+                self._load[number] -= len(results)
             self._deliver(results)
 
     def submit(self, order: Sequence[Piece]) -> None:
-        """Have the pieces of `order` carried out, one after the other; their results are delivered together."""
+        """Have the pieces of `order` carried out, one after the other."""
         if not self._workers:
             self._crew.submit(order)
             return
         with self._counting:
             number = min(range(len(self._load)), key=self._load.__getitem__)
-            self._load[number] += 1
+            self._load[number] += len(order)
         with contextlib.suppress(OSError):  # the worker is gone; its collector says so
             self._workers[number][0].send(order)
 

@@ -120,6 +120,10 @@ class Pace:
         """A part came in so many seconds."""
         self._seconds.append(seconds)
 
+    def typical(self) -> float | None:
+        """Return the median of the seconds that parts took of late; None: none came yet."""
+        return sorted(self._seconds)[len(self._seconds) // 2] if self._seconds else None
+
     def patience(self) -> float | None:
         """Return the seconds after which a part counts as a straggler; None: too few came to tell.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tusz_cache.checksum import Algorithm, Hasher, combine_crc64nvme, crc64nvme, hasher, spans, uniform_parts
 from tusz_cache.copying.journal import OpenFile
-from tusz_cache.copying.lanes import read_range
+from tusz_cache.copying.streams import read_range
 from tusz_cache.copying.transfer import Transfer, Verdict, hash_ranges, judge_digests
 from tusz_cache.entry import Entry, Level, Proof
 from tusz_cache.errors import BadResponse, TargetError

@@ -1,6 +1,7 @@
 """One file on its way: its parts, what is known of them, and what that proves. Decisions only, no I/O."""
 
 import hashlib
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Transfer:
     expectation: Expectation | None = None  # None: not known yet, the answer to a whole GET will tell
     source_parts: tuple[int, ...] = ()
     fetch: Fetch | None = None
-    todo: deque[int] = field(default_factory=deque)  # part indices to fetch
+    todo: deque[int] = field(default_factory=deque)  # part indices to fetch, ascending
     crcs: dict[int, int] = field(default_factory=dict)  # part index -> crc64nvme
     digests: dict[int, bytes] = field(default_factory=dict)  # part index -> digest by `algorithm`
     attempts: dict[int, int] = field(default_factory=dict)  # part index -> failures
@@ -87,6 +88,17 @@ class Transfer:
     @property
     def _aligned(self) -> bool:
         return bool(self.source_parts) and self.lengths == self.source_parts
+
+    def take(self, most: int) -> list[int]:
+        """Take the next part out of `todo`, and those that follow it, up to `most` parts."""
+        taken = [self.todo.popleft()]
+        while len(taken) < most and self.todo and self.todo[0] == taken[-1] + 1:
+            taken.append(self.todo.popleft())
+        return taken
+
+    def put_back(self, index: int) -> None:
+        """Put a part that did not come into `todo`, in its place."""
+        insort(self.todo, index)
 
     def have(self, index: int, crc: int, digest: bytes) -> None:
         """Note that part `index` lies in its place, with its checksums (an empty digest: not computed)."""

@@ -11,7 +11,8 @@ import threading
 from multiprocessing.connection import Connection
 
 from tusz_cache.copying.crew import Crew
-from tusz_cache.copying.lanes import Result, cut
+from tusz_cache.copying.lanes import cut
+from tusz_cache.copying.pieces import Result
 
 
 def main(descriptor: int, threads: int) -> None:
