@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median
 
 from bench.arms import ARMS, AS_INSTALLED, Arm, Job
+from bench.memory import splinter
 from bench.nginx import BUCKET, Nginx
 from tests.support.running import environment
 
 KIB, MIB = 1024, 1024**2
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LONGEST = 300.0  # seconds that one run of an arm may take
-_REPORTING = 2.1  # seconds after which memory that was freed has been returned, if it ever is
 _SAMPLE = 0.1  # seconds between two looks at the memory of an arm
 
 
@@ -76,8 +76,6 @@ def measure(found: Found, job: Job, expected: int, *, durable: bool) -> Sample:
     """Run an arm once to an empty target. Raises AssertionError unless all bytes are there."""
     shutil.rmtree(job.target, ignore_errors=True)
     os.sync()
-    time.sleep(_REPORTING)
-    touch_memory(expected + expected // 4)
     job.target.mkdir()
     env = environment({"AWS_CA_BUNDLE": str(job.cafile), "AWS_REGION": "us-east-1"} | AS_INSTALLED)
     began = time.perf_counter()
@@ -103,19 +101,6 @@ def measure(found: Found, job: Job, expected: int, *, durable: bool) -> Sample:
     assert there == expected, f"{found.arm.name} left {there} of {expected} bytes"
     synced = time.perf_counter() - began - seconds if durable else 0.0
     return Sample(seconds, usage.ru_utime + usage.ru_stime, most[0], synced)
-
-
-def touch_memory(size: int) -> None:
-    """Take `size` bytes of memory and give them back, so that an arm finds that much in the guest's own hands.
-
-    A virtual machine may return free pages to its host (free page reporting). Whoever takes them next then waits for
-    the host: here that is four times what writing them costs, and it hits whichever arm comes next. Linux returns a
-    share of what is free every two seconds.
-    """
-    block = bytes(MIB)
-    with tempfile.TemporaryFile(dir="/dev/shm") as file:
-        for _ in range(size // MIB):
-            file.write(block)
 
 
 def _watch(pid: int, most: list[int]) -> None:
@@ -229,7 +214,7 @@ def main() -> None:
         Path(source).chmod(0o755)  # nginx reads as another user
         for load in loads:
             make_files(Path(source) / BUCKET, load)
-        with Nginx(Path(source), work) as server:
+        with Nginx(Path(source), work) as server, splinter():
             for place in options.target or [Path("/dev/shm")]:
                 with tempfile.TemporaryDirectory(dir=place) as target:
                     for load in loads:

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, cast
 
 from tusz_cache.checksum import NOTHING, Expectation, expectation
@@ -25,7 +26,7 @@ _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed"}
 _AGAIN = "run the same command again: finished parts are kept"
 _LARGE = 64 * 1024  # bytes; from here on setting the socket up pays
-_WATCHED = 8  # reads between two looks at the clock, where reads are large
+_IN_A_ROW = 8  # reads between two looks at the clock, where reads are large
 _SMALL_READ = 8192  # bytes; half of what a record of TLS holds
 
 
@@ -39,34 +40,35 @@ class HttpStream:
     left: int  # bytes to come
     stall: float  # seconds
     expectation: Expectation  # from the answer's headers; NOTHING for a part of an object
+    _buffered: bool = True  # what came along with the headers may lie in the response's own buffer of a few KiB
     _window_ends: float = 0.0
     _window_bytes: int = 0
 
     def fill(self, view: memoryview) -> None:
         """Read exactly `view`. Raises Stalled, BadResponse, TransferError."""
-        filled, wanted, since, reads = 0, len(view), 0, 0
-        # what came along with the headers lies in a buffer of a few KiB; a chunked or closing body has no other way
+        filled, wanted = 0, len(view)
+        # a chunked or closing body has no other way than through the response
         direct = None if self.socket is None else _reader(self.socket)
-        read: Callable[[memoryview], int]
-        read = self.response.readinto if self.response.chunked else self.response.fp.readinto1
         try:
             while filled < wanted:
-                count = read(view[filled:])
+                if direct is None or self._buffered:
+                    count = self._read_response(view[filled:])
+                else:
+                    count = direct(view[filled:])
                 if not count:
                     raise BadResponse(f"{self.key!r}: the body ended {self.left - filled} bytes early", hint=_AGAIN)
                 filled += count
-                since += count
-                reads += 1
-                if (
-                    reads == _WATCHED or count < _SMALL_READ
-                ):  # TLS brings 16 KiB a read: asking the clock each time shows
-                    self._watch(since)
-                    since = reads = 0
-                read = direct or read
+                self._watch(count)
         except (OSError, http.client.HTTPException) as error:
             _broken(error, self.key, self.stall)
-        self._window_bytes += since
         self.left -= filled
+
+    def _read_response(self, view: memoryview) -> int:
+        if self.response.chunked:
+            return self.response.readinto(view)
+        count = self.response.fp.readinto1(view)
+        self._buffered = count == len(view)
+        return count
 
     def _watch(self, count: int) -> None:
         """Raise Stalled if bytes only trickle: the socket's own timeout sees silence alone."""
@@ -94,22 +96,35 @@ class HttpStream:
 
 
 def _reader(body: socket.socket) -> Callable[[memoryview], int]:
-    """Return what reads from a socket into a buffer.
-
-    Of an SSLSocket what lies below its `recv_into`, which spares two calls for each 16 KiB (docs/measurements.md).
-    """
+    """Return what reads from a socket into a buffer, several times in a row: each look at the clock costs."""
     if not isinstance(body, ssl.SSLSocket):
-        return body.recv_into
-    below = getattr(body, "_sslobj", None)
-    read = cast("Callable[[int, memoryview], int]", below.read if below is not None else body.read)
+        return partial(_read_plain, body.recv_into)
+    # what lies below its `recv_into` spares two calls for each record of 16 KiB (docs/measurements.md)
+    below = getattr(body, "_sslobj", None) or body
+    return partial(_read_records, cast("Callable[[int, memoryview], int]", below.read))
 
-    def read_into(view: memoryview) -> int:
-        try:
-            return read(len(view), view)
-        except ssl.SSLEOFError:
-            return 0  # the other end closed without saying so: an end like any other, which the length judges
 
-    return read_into
+def _read_plain(read: Callable[[memoryview], int], view: memoryview) -> int:
+    filled, wanted = 0, len(view)
+    for _ in range(_IN_A_ROW):
+        count = read(view[filled:])
+        filled += count
+        if count < _SMALL_READ or filled == wanted:
+            break
+    return filled
+
+
+def _read_records(read: Callable[[int, memoryview], int], view: memoryview) -> int:
+    filled, wanted = 0, len(view)
+    try:
+        for _ in range(_IN_A_ROW):
+            count = read(wanted - filled, view[filled:])
+            filled += count
+            if count < _SMALL_READ or filled == wanted:
+                break
+    except ssl.SSLEOFError:
+        pass  # the other end closed without saying so: an end like any other, which the length judges
+    return filled
 
 
 def get(fetch: HttpFetch, entry: Entry, start: int, length: int, stall: float) -> HttpStream:
