@@ -1,5 +1,6 @@
 """Faults of the server: what arrives under a final name is right, or nothing is, and the exit code says so."""
 
+import signal
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 
 from tests.cache.conftest import PART
 from tests.support.running import META, tree
-from tusz_cache import MaxDelete
+from tusz_cache import MaxDelete, populate_cache
+from tusz_cache.copying.rate import SPEED_SAMPLES
+from tusz_cache.errors import Interrupted
+from tusz_cache.progress import Progress
 
 EVERYTHING = MaxDelete.parse("100%")
 PARTS, WHOLE = "train/parts.npz", "dev/whole.npz"  # fetched in five ranges, and in one piece
@@ -195,13 +199,13 @@ def test_what_came_before_a_failure_is_not_fetched_again(filled, target):
 def test_parts_of_a_request_that_broke_are_kept(bucket, target):
     """Where a request for several parts breaks, those that came by it are not fetched again."""
     bucket.put(PARTS, 40 * PART)
-    bucket.faults({"do": "short", "arg": 3 * PART + 1000, "key": PARTS, "times": -1, "skip": 1})
+    bucket.faults({"do": "short", "arg": 3 * PART + 1000, "key": PARTS, "times": -1, "skip": SPEED_SAMPLES})
     assert 3 == bucket.attempt(target, workers=1, retries=0).code
     bucket.faults()
     bucket.server.reset()
     report = bucket.sync(target)
     assert (0, 1) == (report.exit_code, report.files_resumed)
-    assert 36 * PART == bucket.received(PARTS) == report.bytes_copied
+    assert (40 - SPEED_SAMPLES - 3) * PART == bucket.received(PARTS) == report.bytes_copied
     assert bucket.contents() == tree(target)
 
 
@@ -223,10 +227,49 @@ def test_parts_that_come_fast_share_a_request(bucket, target):
 
 def test_parts_that_come_slowly_have_requests_of_their_own(bucket, target):
     """Where a part takes half a second, a request brings no other one: it could not be moved to a faster connection."""
-    bucket.put(PARTS, 8 * PART)
+    bucket.put(PARTS, 16 * PART)
     bucket.faults({"do": "slow", "arg": 0.6, "key": PARTS, "times": -1})
-    bucket.sync(target, workers=2)
-    assert [PART] * 8 == [sent for _, sent in requests_for(bucket, PARTS)]
+    bucket.sync(target, workers=4)
+    assert [PART] * 16 == [sent for _, sent in requests_for(bucket, PARTS)]
+
+
+class StopAfter(Progress):
+    """Quiet progress that asks for a stop when so many bytes have come."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__("quiet")
+        self.most, self.came = most, 0
+
+    def advance(self, received: int, files: int = 0) -> None:
+        self.came += received
+        if self.came >= self.most:
+            self.stop_signal = signal.SIGTERM
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_stop_waits_for_parts_under_way_only(bucket, target, processes):
+    """What a request for many parts would still bring is not waited for, and is fetched by the next run."""
+    bucket.put(PARTS, 60 * PART)
+    bucket.configure(bytes_per_second=40 * PART)
+    stopping = StopAfter((SPEED_SAMPLES + 2) * PART)
+    with pytest.raises(Interrupted):
+        populate_cache(bucket.url, target, settings=bucket.settings(workers=1, processes=processes), progress=stopping)
+    asked = requests_for(bucket, PARTS)
+    bucket.configure(bytes_per_second=None)
+    report = bucket.sync(target)
+    assert len(asked) == SPEED_SAMPLES + 1
+    assert stopping.came < (SPEED_SAMPLES + 10) * PART
+    assert 60 * PART - stopping.came == report.bytes_copied
+    assert bucket.contents() == tree(target)
+
+
+def test_a_slow_connection_does_not_hold_what_others_could_bring(bucket, target):
+    """In the end a request that would take long for all its parts is cut, though none of them takes long by itself."""
+    bucket.put(PARTS, 100 * PART)
+    bucket.faults({"do": "trickle", "arg": PART, "key": PARTS, "skip": SPEED_SAMPLES + 4})
+    report = bucket.sync(target, workers=4)
+    assert (True, 1) == (report.sealed, report.retries)
+    assert bucket.contents() == tree(target)
 
 
 def test_other_bytes_received_twice_are_counted(filled, target):

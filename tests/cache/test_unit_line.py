@@ -31,7 +31,7 @@ def test_every_part_goes_once_and_in_order(found: list[int], most: int):
     for file in files:
         line.append(file)
     given_out = []
-    while order := line.pop(most):
+    while order := line.pop(most * PART):
         given_out += order
         small = is_small(order[0][0].entry.size)
         assert len(order) <= (BATCH if small else most)
@@ -113,12 +113,12 @@ def test_parts_that_came_back_stand_in_order(indices: list[int], most: int):
     line = Line(front_to_back=False)
     file = transfer(0, 6 * PART)
     line.append(file)
-    [*first] = line.pop(6)
+    [*first] = line.pop(6 * PART)
     for index in indices[:4]:
         file.put_back(index)
     line.rejoin(file)
     given_out = []
-    while order := line.pop(most):
+    while order := line.pop(most * PART):
         found = [index for _, index in order]
         assert list(range(found[0], found[0] + len(found))) == found
         given_out += found

@@ -10,6 +10,7 @@ from tusz_cache.copying.rate import (
     BASE,
     CAP,
     COOLDOWN,
+    SPEED_SAMPLES,
     STRAGGLER_LEAST,
     STRAGGLER_SAMPLES,
     Concurrency,
@@ -161,7 +162,7 @@ def test_a_straggler_takes_far_longer_than_others(seconds: list[float]):
     """Patience is three times what all but the slowest twentieth took, and never less than a bound."""
     taken = Pace()
     for one in seconds:
-        taken.took(one)
+        taken.took(one, 1000)
     patience = taken.patience()
 
     assert patience is not None
@@ -174,9 +175,36 @@ def test_few_parts_make_no_straggler():
     """Before enough parts have come, nobody can tell which takes long."""
     taken = Pace()
     for _ in range(STRAGGLER_SAMPLES - 1):
-        taken.took(0.1)
+        taken.took(0.1, 1000)
 
     assert taken.patience() is None
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 100), st.integers(1, 10**9)), max_size=64))
+def test_a_speed_is_one_at_which_parts_came(parts: list[tuple[float, int]]):
+    """Half of the parts came no slower, whatever their sizes; of too few nothing is said."""
+    taken = Pace()
+    for seconds, size in parts:
+        taken.took(seconds, size)
+    speed = taken.speed()
+
+    if len(parts) < SPEED_SAMPLES:
+        assert 0 == speed
+    else:
+        assert 2 * sum(size / seconds >= speed for seconds, size in parts) >= len(parts)
+        assert 2 * sum(size / seconds <= speed for seconds, size in parts) >= len(parts)
+
+
+@pytest.mark.parametrize("knee", [1, 2])
+def test_a_small_number_can_rise_again(knee: int):
+    """Where one or two requests were best for a while and more are now, the number finds that out."""
+    rate, now = Concurrency(64, knee), 0.0
+    for best in (knee, 16):
+        for _ in range(3000):
+            now += 0.1 / min(int(rate.limit), best)
+            rate.succeeded(10**7, now)
+
+    assert rate.limit > 8
 
 
 @given(st.integers(1, 10**12), st.integers(1, 1024), st.integers(0, 10**6))

@@ -19,6 +19,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._busy = 0  # orders handed over and not yet carried out
         self._counting = threading.Lock()
+        self._ending = threading.Event()
 
     def submit(self, order: Sequence[Piece]) -> None:
         """Have `order` carried out."""
@@ -34,7 +35,7 @@ class Crew:
         while (order := self._orders.get()) is not None:
             left = len(order)
             try:
-                for results in fetch_all(order):
+                for results in fetch_all(order, self._ending.is_set):
                     left -= len(results)
                     if not left:  # before the news are out: they may bring the next order
                         with self._counting:
@@ -43,8 +44,13 @@ class Crew:
             except BaseException as bug:  # noqa: BLE001 - handed on to whoever can raise it
                 self._deliver(bug)
 
+    def wind_down(self) -> None:
+        """Finish the pieces under way and begin no others of their orders."""
+        self._ending.set()
+
     def close(self) -> None:
-        """Forget orders that nobody began; wait for the others."""
+        """Forget what nobody began; wait for the pieces under way."""
+        self.wind_down()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._orders.get_nowait()

@@ -15,7 +15,8 @@ from tusz_cache.copying.transfer import Transfer
 from tusz_cache.copying.values import CopySettings
 from tusz_cache.stores.base import HttpFetch
 
-REQUEST = 0.5  # seconds that a request for several parts may take
+SECONDS = 0.5  # that a request for several parts may take
+MOST = 128 * 1024**2  # bytes that it may bring
 _TICKETS = itertools.count()  # of all runs in this process, since what may be cut off is kept by ticket
 
 
@@ -33,6 +34,11 @@ class Flight:
     def index(self) -> int:
         """Number of the part within its file."""
         return self.piece.start // self.transfer.part_size
+
+    @property
+    def left(self) -> int:
+        """How many pieces of its order are to come, this one included."""
+        return 1 if self.following is None else 1 + self.following.left
 
 
 class Dispatch:
@@ -53,6 +59,7 @@ class Dispatch:
         self._pool = Pool(deliver, settings.workers, settings.processes, share=share)
         self._flying: dict[int, Flight] = {}
         self._orders = 0  # under way
+        self._ending = False
         self._pace = Pace()
         self._block = BLOCK if front_to_back else (TLS_BUFFER if settings.processes else BUFFER)
 
@@ -78,7 +85,7 @@ class Dispatch:
     def issue(self, now: float) -> None:
         """Hand out orders, as many as may be under way at time `now` (seconds)."""
         self.line.wake(now)
-        while self._orders < self.at_once and (order := self.line.pop(self._parts_at_once())):
+        while self._orders < self.at_once and (order := self.line.pop(self._bytes_at_once())):
             self._orders += 1
             flights = [self._flight(transfer, index) for transfer, index in order]
             flights[0].began = now
@@ -88,15 +95,20 @@ class Dispatch:
         if self._orders < self.at_once:
             self.rate.starved()
 
-    def _parts_at_once(self) -> int:
-        """Return how many parts one request may bring.
+    def _bytes_at_once(self) -> int:
+        """Return how much one request may bring, if that is more than a part.
 
-        As many as come in REQUEST seconds: between two requests a connection waits. Towards the end fewer, so that all
+        As much as comes in SECONDS: between two requests a connection waits. Towards the end less, so that all
         connections end together (guided self-scheduling: Polychronopoulos and Kuck, 1987).
         """
-        seconds = self._pace.typical()
-        fitting = int(REQUEST / seconds) if seconds else 1
-        return max(1, min(fitting, self.line.waiting // (2 * self.at_once))) if fitting > 1 else 1
+        fitting = int(min(MOST, self._pace.speed() * SECONDS))
+        return min(fitting, self.line.bytes // (2 * self.at_once)) if fitting else 0
+
+    def wind_down(self) -> None:
+        """Let the parts under way come, and begin no others."""
+        if not self._ending:
+            self._ending = True
+            self._pool.wind_down()
 
     def _flight(self, transfer: Transfer, index: int) -> Flight:
         assert transfer.fetch is not None
@@ -132,13 +144,14 @@ class Dispatch:
             if isinstance(result, Fetched):
                 self.rate.succeeded(result.received, now)
                 if not is_small(flight.transfer.entry.size):
-                    self._pace.took(now - flight.began)
+                    self._pace.took(result.seconds, result.received)
             yield flight, result
 
     def cut_stragglers(self, now: float) -> None:
-        """When no part waits any more: cut those under way that take far longer than others did.
+        """When no part stands in line any more: cut those under way that take far longer than others did.
 
-        They are asked for again, over another connection. Not raced against a second request, as one would within
+        Also where all that its request is still to bring would, while other connections have nothing to do. What was
+        cut is asked for again, over another connection. Not raced against a second request, as one would within
         memory: two writers of one file must never be alive together (docs/decisions/0006-stragglers.md).
         """
         if self.line or self._settings.bwlimit or (patience := self._pace.patience()) is None:
@@ -147,6 +160,7 @@ class Dispatch:
             # small files' results come together, which says nothing of each of them
             if is_small(flight.transfer.entry.size) or flight.index in flight.transfer.cut:
                 continue
-            if now - max(flight.began, flight.cut_at) > patience and isinstance(flight.piece.fetch, HttpFetch):
+            late = (now - max(flight.began, flight.cut_at)) * flight.left > patience
+            if late and isinstance(flight.piece.fetch, HttpFetch):
                 flight.cut_at = now
                 self._pool.cut(ticket)

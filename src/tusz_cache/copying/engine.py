@@ -106,6 +106,8 @@ class Engine:
                 self._dispatch.issue(now)
                 if not more and not self._asking.owed:
                     self._dispatch.cut_stragglers(now)
+            else:
+                self._dispatch.wind_down()
             if self._dispatch.is_idle and (stopping or not (more or self._asking.owed or self._line)):
                 return
             try:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +21,25 @@ from tusz_cache.stores.base import Fetch, HttpFetch
 from tusz_cache.stores.connection import Connections, break_off, connections, drop_connections
 
 
-def fetch_all(order: Sequence[Piece]) -> Iterator[list[Result]]:
+def fetch_all(order: Sequence[Piece], ends: Callable[[], bool] = lambda: False) -> Iterator[list[Result]]:
     """Carry out the pieces of `order` one after the other, up to the first that fails: the next might wait as long.
 
-    Yields a part's result when it is there; those of small files together. Parts that follow one another come by one
-    request.
+    ends: whether to begin no other piece. Yields a part's result when it is there; those of small files together. Parts
+    that follow one another come by one request.
     """
     results: list[Result] = []
     for request in _requests(order):
         for piece in request.pieces:
             failed = bool(results) and not isinstance(results[-1], Fetched)
-            if results and not failed and not piece.create:
+            if failed or (piece is not order[0] and ends()):
+                results.append(Skipped(piece.ticket))
+                continue
+            if results and not piece.create:
                 yield results
                 results = []
-            results.append(Skipped(piece.ticket) if failed else fetch(piece, request))
+            results.append(fetch(piece, request))
+        if request.stream is not None and isinstance(results[-1], Skipped):
+            drop_connections()  # the rest of the answer is not wanted any more
     yield results
 
 
@@ -69,15 +74,15 @@ def _follows(piece: Piece, before: Piece) -> bool:
 
 def fetch(piece: Piece, request: Request) -> Fetched | Failed:
     """Carry out the next piece of `request`. Every deliberate error comes back as a value; others are bugs."""
-    received = [0]
+    received, began = [0], time.monotonic()
     try:
-        return _fetch(piece, request, received)
+        return _fetch(piece, request, received, began)
     except CacheError as error:
         drop_connections()
         return Failed(piece.ticket, error, received[0])
 
 
-def _fetch(piece: Piece, request: Request, received: list[int]) -> Fetched:
+def _fetch(piece: Piece, request: Request, received: list[int], began: float) -> Fetched:
     with _cuttable(piece.ticket):
         stream = request.stream = request.stream or open_stream(piece, sum(each.length for each in request.pieces))
         # a whole object's checksum comes with the answer; `expectation` says the same to the engine
@@ -97,7 +102,8 @@ def _fetch(piece: Piece, request: Request, received: list[int]) -> Fetched:
             _fetch_blocks(piece, stream, sums, received)
             if piece is request.pieces[-1]:
                 stream.finish()
-    return Fetched(piece.ticket, received[0], sums.crc, sums.digest(), expected if expected is not NOTHING else None)
+    known = expected if expected is not NOTHING else None
+    return Fetched(piece.ticket, received[0], sums.crc, time.monotonic() - began, sums.digest(), known)
 
 
 def _fetch_blocks(piece: Piece, stream: Stream, sums: "_Sums", received: list[int]) -> None:

@@ -36,8 +36,14 @@ class Line:
         return len(self._ready) + len(self._first) - self._small + self._small / BATCH
 
     @property
+    def bytes(self) -> int:
+        """About how many bytes of large files stand in line. Counts them, file by file."""
+        files = (file for file in (*self._first, *self._ready) if not is_small(file.entry.size))
+        return sum(len(file.todo) * file.part_size for file in files)
+
+    @property
     def waiting(self) -> int:
-        """Orders that stand in line: parts of large files, and batches of small ones. Counts them, file by file."""
+        """Parts of large files that stand in line, and batches of small ones. Counts them, file by file."""
         large = sum(len(file.todo) for file in (*self._first, *self._ready) if not is_small(file.entry.size))
         return large + -(-self._small // BATCH)
 
@@ -76,8 +82,8 @@ class Line:
                 transfer.put_back(index)
                 self.rejoin(transfer)
 
-    def pop(self, most: int = 1) -> list[tuple[Transfer, int]]:
-        """Take the next order out: up to `most` parts that follow one another, or several small files.
+    def pop(self, most: int = 0) -> list[tuple[Transfer, int]]:
+        """Take the next order out: a part and those that follow it, up to `most` bytes, or several small files.
 
         Empty if nothing may go now.
         """
@@ -88,7 +94,7 @@ class Line:
             small = is_small(transfer.entry.size)
             if order and not small:
                 break
-            order += [(transfer, index) for index in transfer.take(1 if small else most)]
+            order += [(transfer, index) for index in transfer.take(1 if small else max(1, most // transfer.part_size))]
             if not small or len(order) == BATCH:
                 break
         for transfer in {transfer: None for transfer, _ in order}:

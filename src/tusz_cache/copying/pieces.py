@@ -38,6 +38,7 @@ class Fetched:
     ticket: int
     received: int  # bytes
     crc: int  # crc64nvme
+    seconds: float  # that it took, from its request on or from the piece before it in the same request
     digest: bytes = b""  # by the piece's algorithm, or the answer's
     expectation: Expectation | None = None  # what an S3 answer with a whole object said of it
 

@@ -42,7 +42,8 @@ class Pool:
         self._threads, self._processes, self._share = threads, processes, share
         self._crew = Crew(deliver, threads)
         self._workers: list[tuple[Connection, subprocess.Popen[bytes]]] = []
-        self._load: list[int] = []  # pieces under way, by worker
+        self._load: list[int] = []  # orders under way, by worker
+        self._last: set[int] = set()  # tickets of their last pieces
         self._counting = threading.Lock()
         self._closing = False
 
@@ -80,7 +81,9 @@ class Pool:
                     self._deliver(Incomplete("a worker process ended", hint=hint))
                 return
             with self._counting:
-                self._load[number] -= len(results)
+                ended = self._last.intersection(result.ticket for result in results)
+                self._last -= ended
+                self._load[number] -= len(ended)
             self._deliver(results)
 
     def submit(self, order: Sequence[Piece]) -> None:
@@ -90,9 +93,17 @@ class Pool:
             return
         with self._counting:
             number = min(range(len(self._load)), key=self._load.__getitem__)
-            self._load[number] += len(order)
+            self._load[number] += 1
+            self._last.add(order[-1].ticket)
         with contextlib.suppress(OSError):  # the worker is gone; its collector says so
             self._workers[number][0].send(order)
+
+    def wind_down(self) -> None:
+        """Have the pieces under way finished and no others begun."""
+        self._crew.wind_down()
+        for connection, _ in self._workers:
+            with contextlib.suppress(OSError):
+                connection.send(None)
 
     def cut(self, ticket: int) -> None:
         """Cut a piece off: it fails soon, unless it is done by then."""

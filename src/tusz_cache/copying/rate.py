@@ -99,7 +99,10 @@ class Concurrency:
             self._knee, self._best = self.limit, max(goodput, self._best)
         else:
             self._step, self._hold = 1.0, HOLD
-        wanted = min(float(self.most), max(1.0, self._knee * self._step))
+        wanted = self._knee * self._step
+        if self._step > 1:
+            wanted = max(wanted, self._knee + 1)  # two times 1.4 is two requests, as before
+        wanted = min(float(self.most), max(1.0, wanted))
         if wanted == self._knee and self._step != 1.0:  # no further that way
             self._step, self._hold = 1.0, HOLD
         if wanted != self.limit:
@@ -108,6 +111,7 @@ class Concurrency:
 
 STRAGGLER_SAMPLES = 16  # parts
 STRAGGLER_LEAST = 2.0  # seconds
+SPEED_SAMPLES = 8  # parts
 
 
 @dataclass(slots=True)
@@ -115,14 +119,16 @@ class Pace:
     """How long parts take, to tell a straggler."""
 
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=64), init=False)
+    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=64), init=False)  # bytes per second
 
-    def took(self, seconds: float) -> None:
-        """A part came in so many seconds."""
+    def took(self, seconds: float, size: int) -> None:
+        """A part of `size` bytes came in so many seconds."""
         self._seconds.append(seconds)
+        self._speeds.append(size / max(seconds, 1e-6))
 
-    def typical(self) -> float | None:
-        """Return the median of the seconds that parts took of late; None: none came yet."""
-        return sorted(self._seconds)[len(self._seconds) // 2] if self._seconds else None
+    def speed(self) -> float:
+        """Return the bytes per second at which most parts came of late; 0: too few came to tell."""
+        return sorted(self._speeds)[len(self._speeds) // 2] if len(self._speeds) >= SPEED_SAMPLES else 0.0
 
     def patience(self) -> float | None:
         """Return the seconds after which a part counts as a straggler; None: too few came to tell.

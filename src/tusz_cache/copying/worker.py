@@ -16,7 +16,7 @@ from tusz_cache.copying.pieces import Result
 
 
 def main(descriptor: int, threads: int) -> None:
-    """Serve orders until the other end closes. An order is a list of pieces, or the ticket of one to cut off."""
+    """Serve orders until the other end closes: pieces to fetch, a ticket to cut off, None to begin no other."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # they are for the parent, which lets parts in flight finish
     connection = Connection(descriptor)
@@ -35,7 +35,9 @@ def main(descriptor: int, threads: int) -> None:
             order = connection.recv()
         except (EOFError, OSError):
             os._exit(0)  # the parent is gone: stop writing at once
-        if isinstance(order, int):
+        if order is None:
+            crew.wind_down()
+        elif isinstance(order, int):
             cut(order)
         else:
             crew.submit(order)

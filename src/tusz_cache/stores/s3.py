@@ -22,7 +22,7 @@ PRESIGN_FOR = 300.0  # seconds; credentials that renew themselves are seen this 
 # S3 answers a GET with checksums only when asked; the header is part of the signature, so it must be sent as well
 _CHECKSUMS = (("x-amz-checksum-mode", "ENABLED"),)
 _OPERATIONS = {"GET": "get_object", "HEAD": "head_object"}
-_PATIENCE = 30.0  # seconds until a HEAD of ours counts as lost
+_PATIENCE = 10.0  # seconds until a HEAD of ours counts as lost
 
 
 def s3_options(access: Access) -> dict[str, Any]:
@@ -77,6 +77,7 @@ class S3Source:
         self._lock = threading.Lock()
         self._presigner: Presigner | None = None
         self._presigner_ends = float("-inf")
+        self._heads_resume = float("-inf")
         self._refreshed = float("-inf")
         self._cafile, self._verify = _certificates(filesystem)
 
@@ -140,16 +141,17 @@ class S3Source:
     def _head_ourselves(self, key: str, part: int | None) -> Mapping[str, str] | None:
         """Ask in a fraction of the CPU time that s3fs takes; None for all but a plain success: it knows errors best."""
         made = self._current_presigner()
-        if made is None:
+        if made is None or time.monotonic() < self._heads_resume:
             return None
         try:
             answer, _ = request("HEAD", self._by_http(made.url("HEAD", key, part)), dict(_CHECKSUMS), _PATIENCE)
             answer.read()
         except (OSError, http.client.HTTPException):
+            self._heads_resume = time.monotonic() + PRESIGN_FOR  # s3fs may know a way there that we do not
             return None
         headers = {name.lower(): value for name, value in answer.getheaders()}
-        is_good = answer.status in {200, 206} and {"etag", "content-length"} <= headers.keys()
-        return headers if is_good else None
+        is_good = answer.status in {200, 206} and "etag" in headers
+        return headers if is_good and headers.get("content-length", "").isdecimal() else None
 
     def _head_by_s3fs(self, key: str, part: int | None) -> Mapping[str, str]:
         options = _part_number(part)
@@ -172,8 +174,13 @@ class S3Source:
         """Return a presigner made lately, or None where only botocore knows how to sign."""
         with self._lock:
             if time.monotonic() > self._presigner_ends:
-                signed, secret = self._call(presign, self._fs, self._bucket, PROBES)
-                self._presigner = presigner(signed, secret)
+                for _ in range(
+                    2
+                ):  # the probes may have been signed in two seconds, which looks like another way to sign
+                    signed, secret = self._call(presign, self._fs, self._bucket, PROBES)
+                    if (made := presigner(signed, secret)) is not None:
+                        break
+                self._presigner = made
                 self._presigner_ends = time.monotonic() + PRESIGN_FOR
             return self._presigner
 
