@@ -157,7 +157,7 @@ def test_tasks_of_an_array_that_plan_themselves(server: S3Server, tmp_path: Path
 
 
 def test_interrupted_shards_go_on(server: S3Server, tmp_path: Path):
-    """SIGTERM, as a scheduler sends it, keeps every byte that came."""
+    """SIGTERM, as a scheduler sends it, keeps every part that came; little else was under way."""
     how = options(server, tmp_path / "target")
     assert 0 == run("sync", *how, "--plan").code
     shards = [start("sync", *how, "--shard", f"{n}/2") for n in (1, 2)]
@@ -170,7 +170,8 @@ def test_interrupted_shards_go_on(server: S3Server, tmp_path: Path):
     assert [0, 0, 0] == [
         run("sync", *how, *step).code for step in (["--shard", "1/2"], ["--shard", "2/2"], ["--finish"])
     ]
-    assert sum(map(len, wanted(server).values())) == server.stats()["bytes"]
+    # a request that was to bring more parts is broken off, with what the server has sent of the next one
+    assert server.stats()["bytes"] - sum(map(len, wanted(server).values())) < MIB
 
 
 @pytest.mark.timeout(180)

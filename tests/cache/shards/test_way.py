@@ -150,8 +150,8 @@ class Stopping(Progress):
     ["the shards", "plan, the shards", "plan, plan, another split", "sync", "plan, sync", "stopped sync, sync"],
 )
 def test_parts_of_a_file_are_gone_on_from(bucket: Bucket, target: Path, then: str):
-    """What a stopped shard has of an unfinished file is used by whoever goes on: no byte comes twice."""
-    bucket.configure(checksum="crc64nvme")
+    """What a stopped shard has of an unfinished file is used by whoever goes on: no part comes twice."""
+    bucket.configure(checksum="crc64nvme", bytes_per_second=10 * PART)  # little more is under way than what comes
     for key in ("a", "b", "c"):
         bucket.put(f"train/{key}.npz", 40 * PART)
     steps = Steps(bucket, target)
@@ -160,6 +160,8 @@ def test_parts_of_a_file_are_gone_on_from(bucket: Bucket, target: Path, then: st
         settings = bucket.settings(workers=1)
         with pytest.raises(Interrupted):
             copy_shard(bucket.url, target, Shard(index, 2), settings=settings, progress=Stopping(9 * PART))
+    if then != "stopped sync, sync":
+        bucket.configure(bytes_per_second=None)
     for step in then.split(", "):
         if step == "plan":
             steps.plan()
@@ -167,13 +169,14 @@ def test_parts_of_a_file_are_gone_on_from(bucket: Bucket, target: Path, then: st
             bucket.sync(target)
         elif step == "stopped sync":
             with pytest.raises(Interrupted):
-                populate_cache(bucket.url, target, settings=bucket.settings(), progress=Stopping(100 * PART))
+                populate_cache(bucket.url, target, settings=bucket.settings(workers=1), progress=Stopping(30 * PART))
+            bucket.configure(bytes_per_second=None)
         else:
             steps.shards(2 if step == "the shards" else 3)
 
     assert steps.finish().sealed
     assert bucket.contents() == tree(target)
-    assert 120 * PART == bucket.server.stats()["bytes"]
+    assert 120 * PART <= bucket.server.stats()["bytes"] < (120 + 9) * PART  # what was sent when a request broke is lost
 
 
 def test_numbers_taken_over_are_not_given_again(place: Target):
