@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench.feed import read_whole, spread
+from bench.memory import splinter
 from tests.support.caches import seal_cache
 from tests.support.running import environment
 from tusz_cache.durability import Durability
@@ -117,7 +118,8 @@ def main() -> None:
         if options.cache is None:
             write_cache(cache, replace(SIZES["real"], train_patients=options.recordings, dev_patients=1), workers=2)
             seal_cache(cache)
-        report(cache, options.rounds)
+        with splinter():
+            report(cache, options.rounds)
     finally:
         shutil.rmtree(root)
 

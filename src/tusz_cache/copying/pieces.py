@@ -15,9 +15,9 @@ BLOCK = 8 * 1024**2  # bytes; one write to a volume that wants large ones, one r
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An order: fetch bytes [start, start + length) of an entry into a partial file."""
+    """Part of an order: fetch bytes [start, start + length) of an entry into a partial file."""
 
-    ticket: int  # the engine's name for the order
+    ticket: int  # the engine's name for it
     entry: Entry
     fetch: Fetch
     partial: Path

@@ -13,7 +13,7 @@ WINDOW = 0.25  # seconds over which goodput is measured, at least
 GAIN = 0.25  # how much of their share more requests must bring to be kept; less drowns in noise
 LOSS = 0.98  # what fewer requests may cost to be kept
 HOLD = 16  # windows between two trials of another number
-REQUEST = 64 * 1024  # bytes that a request weighs beside those it brings: small files are work, too
+OVERHEAD = 64 * 1024  # bytes that a part weighs beside its own: small files are work, too
 
 
 def backoff(attempt: int, uniform: float | None = None) -> float:
@@ -49,7 +49,7 @@ class Concurrency:
     _began: float | None = field(default=None, init=False)
     _work: float = field(default=0.0, init=False)
     _count: int = field(default=0, init=False)
-    _settling: int = field(init=False)  # requests to come before anything is measured
+    _settling: int = field(init=False)  # parts to come before anything is measured
 
     def __post_init__(self) -> None:
         self.limit = self._knee = float(min(self.start or self.most, self.most))
@@ -63,11 +63,11 @@ class Concurrency:
             self.limit = max(1.0, self.limit / 2)
 
     def succeeded(self, received: int, now: float) -> None:
-        """A request brought `received` bytes at time `now` (seconds)."""
+        """A part of `received` bytes came at time `now` (seconds)."""
         if self.throttled:
             self.limit = min(float(self.most), self.limit + 1.0 / self.limit)
         elif self.start:
-            self._measure(received + REQUEST, now)
+            self._measure(received + OVERHEAD, now)
 
     def starved(self) -> None:
         """There were fewer requests to make than allowed: what is measured now says nothing."""

@@ -12,7 +12,7 @@ from tusz_cache.packing.blocks import crc_of
 from tusz_cache.packing.rows import HEADER, Array, header
 from tusz_cache.ssd import Target
 
-CHECKED = 64 * 1024**2  # bytes that are read back at once
+CHECKED = 1024**2  # bytes that are read back at once: they stay in the CPU's cache
 
 
 class GrowingArray:
@@ -74,10 +74,10 @@ class GrowingArray:
 
     def _read_back(self, offset: int, length: int) -> int | None:
         """Return the CRC64NVME of `length` bytes at `offset`; None if the file ends before."""
-        crc = 0
+        crc, buffer = 0, memoryview(bytearray(min(length, CHECKED)))
         while length:
-            piece = os.pread(self._descriptor, min(length, CHECKED), offset)
-            if not piece:
+            count = os.preadv(self._descriptor, [buffer[:length]], offset)
+            if not count:
                 return None
-            crc, length, offset = crc64nvme(piece, crc), length - len(piece), offset + len(piece)
+            crc, length, offset = crc64nvme(buffer[:count], crc), length - count, offset + count
         return crc
