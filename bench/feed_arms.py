@@ -26,7 +26,7 @@ import numpy.typing as npt
 from bench import feed_peers
 from bench.feed_peers import Fill, Floats
 from bench.sync import tree
-from tusz_cache.packing.blocks import CHANNELS, WINDOW
+from tusz_cache.packing.blocks import CHANNELS, WINDOW, aligned
 from tusz_cache.packing.store import open_store
 
 Batches = Sequence[Sequence[int]]
@@ -57,8 +57,11 @@ class Arm:
 
 
 def buffers(count: int) -> Pair:
-    """Return arrays for a batch whose pages are there."""
-    return np.ones((count, CHANNELS, WINDOW), np.float32), np.ones((count, WINDOW), np.float32)
+    """Return arrays for a batch whose pages are there, aligned as torch's are."""
+    x, y = aligned((count, CHANNELS, WINDOW), np.float32), aligned((count, WINDOW), np.float32)
+    x.fill(1)
+    y.fill(1)
+    return x, y
 
 
 # ours and the ceilings
@@ -92,8 +95,7 @@ class Advised:
 def memcpy(root: Path) -> Fill:
     """Copy windows that lie whole and contiguous in memory, of as many bytes as the store: one core's ceiling."""
     shards = sum(path.stat().st_size for path in (root / "train").glob("shard-*.npy"))
-    windows = np.ones((shards // (CHANNELS * WINDOW * 4), CHANNELS, WINDOW), np.float32)
-    labels = np.ones((len(windows), WINDOW), np.float32)
+    windows, labels = buffers(shards // (CHANNELS * WINDOW * 4))
 
     def fill(indices: Sequence[int], x: Floats, y: Floats) -> None:
         for row, i in enumerate(indices):

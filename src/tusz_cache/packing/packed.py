@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tusz_cache.errors import Damaged
-from tusz_cache.packing.blocks import BLOCK, CHANNELS, WINDOW_BLOCKS, Float32Array, as_blocks, crc_of
+from tusz_cache.packing.blocks import BLOCK, CHANNELS, WINDOW_BLOCKS, Float32Array, aligned, as_blocks, crc_of
 from tusz_cache.packing.index import SMALL_LABELS, Index, PackedRecording
 from tusz_cache.packing.rows import BYTE, FLOAT, SHORT, Array, Backend, Files, Rows, open_rows
 from tusz_cache.packing.windows import Indices, WindowStore, check_out
@@ -45,7 +45,7 @@ class PackedStore(WindowStore):
         One contiguous copy each, half the bytes with int16: for unfolding on a GPU. Raises as `read_batch` does.
         """
         shape, dtype = (len(indices), WINDOW_BLOCKS, CHANNELS, BLOCK), FLOAT if self.index.scale is None else SHORT
-        blocks_BKCS = np.empty(shape, dtype) if out is None else out
+        blocks_BKCS = aligned(shape, dtype) if out is None else out
         check_out(blocks_BKCS, shape, dtype)
         for row, (number, window) in enumerate(zip(*self.find(indices), strict=True)):
             recording = self.index.recordings[number]
@@ -63,7 +63,7 @@ class PackedStore(WindowStore):
     def read_labels(self, indices: Indices, out: Float32Array | None = None) -> Float32Array:
         """Return the labels (B, T) of `indices`, as `read_batch` does: they go with `read_blocks`."""
         shape = len(indices), WINDOW
-        labels_BT = np.empty(shape, np.float32) if out is None else out
+        labels_BT = aligned(shape, FLOAT) if out is None else out
         check_out(labels_BT, shape, FLOAT)
         for row, (number, window) in enumerate(zip(*self.find(indices), strict=True)):
             recording = self.index.recordings[number]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tusz_cache.errors import Damaged
+from tusz_cache.packing.blocks import aligned
 
 Backend = Literal["mmap", "pread"]
 Array = npt.NDArray[Any]
@@ -137,7 +138,7 @@ class Pread:
 
     def get(self, first: int, count: int) -> Array:
         """See Rows."""
-        out = np.empty((count, *self._shape), self._dtype)
+        out = aligned((count, *self._shape), self._dtype)
         self.read(first, out)
         return out
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tusz_cache.errors import UsageError
-from tusz_cache.packing.blocks import Float32Array
+from tusz_cache.packing.blocks import Float32Array, aligned
 from tusz_cache.tusz import CHANNELS, WINDOW
 from tusz_cache.tusz_windows import CacheFile
 
@@ -97,7 +97,7 @@ class WindowStore(ABC):
 def _arrays(count: int, out: Batch | None) -> Batch:
     shapes = (count, CHANNELS, WINDOW), (count, WINDOW)
     if out is None:
-        return np.empty(shapes[0], np.float32), np.empty(shapes[1], np.float32)
+        return aligned(shapes[0], np.float32), aligned(shapes[1], np.float32)
     for array, shape in zip(out, shapes, strict=True):
         check_out(array, shape, np.dtype(np.float32))
     return out
