@@ -190,7 +190,7 @@ def play_warm(processes: Sequence[Process], root: Path, options: argparse.Namesp
 
 def report_warm(found: dict[str, Turns], root: Path) -> None:
     """Print the table."""
-    print("| arm | windows/s | CPU s/1,000 windows | CPU of memcpy's | batch wait ms, p50 | p99 | MB on disk |")
+    print("| arm | windows/s | CPU s/1,000 windows | of memcpy | batch wait ms, p50 | p99 | MB on disk |")
     print("|---|---|---|---|---|---|---|")
     ceiling = found.get(ARMS[0].name)
     for arm in (arm for arm in ARMS if arm.name in found):
