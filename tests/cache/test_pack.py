@@ -181,7 +181,7 @@ def test_a_batch_fills_the_arrays_that_are_given(workspace: Path, truth: list[Wi
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_batch_begins_where_copying_is_fast(workspace: Path, how: str):
-    """The arrays that a batch is read to begin at a multiple of 64 bytes, as numpy's own large ones never do."""
+    """The arrays that a batch is read to begin at a multiple of 64 bytes, unlike numpy's own large ones."""
     assert [0, 0] == [array.ctypes.data % 64 for array in opened(workspace, how).read_batch([0, 1, 2])]
 
 

@@ -50,8 +50,8 @@ def quantised(x: Float32Array) -> npt.NDArray[np.int16]:
 def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return an uninitialised array that begins at a multiple of ALIGNMENT bytes.
 
-    numpy's own large arrays begin 16 bytes behind a page, as nothing in a file does: copying there from pages of a file
-    takes up to 1.5 times as long (docs/measurements.md).
+    numpy's own large arrays begin 16 bytes behind a page, behind malloc's header. On some CPUs copying there from pages
+    of a file takes up to 1.5 times as long (docs/measurements.md).
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
